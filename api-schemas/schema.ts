@@ -1,0 +1,145 @@
+/**
+ * What a loaded schema looks like to the rest of the program: the single definition from which validation, defaulting, types, OpenAPI,
+ * merge behaviour, table columns and protobuf are read. Built by `registry.ts` from the JSON files of this folder (and, at run time, from
+ * CustomResourceDefinitions); read by every room.
+ */
+
+/** A JSON Schema (2020-12) node with every `$ref` already replaced by the node it names, so that walkers never resolve anything. May be cyclic. */
+export interface Schema {
+  /** The name of a shared type, such as `io.k8s.api.core.v1.Container`; absent on inline nodes. */
+  readonly title?: string;
+  readonly description?: string;
+  readonly type?: 'object' | 'array' | 'string' | 'integer' | 'number' | 'boolean';
+  readonly format?: string;
+  readonly properties?: Readonly<Record<string, Schema>>;
+  readonly required?: readonly string[];
+  readonly additionalProperties?: Schema | boolean;
+  readonly items?: Schema;
+  readonly enum?: readonly unknown[];
+  readonly default?: unknown;
+  readonly pattern?: string;
+  readonly minimum?: number;
+  readonly maximum?: number;
+  readonly minLength?: number;
+  readonly maxLength?: number;
+  readonly minItems?: number;
+  readonly maxItems?: number;
+  readonly maxProperties?: number;
+  readonly oneOf?: readonly Schema[];
+  readonly anyOf?: readonly Schema[];
+  readonly 'x-kubernetes-list-type'?: 'atomic' | 'set' | 'map';
+  readonly 'x-kubernetes-list-map-keys'?: readonly string[];
+  readonly 'x-kubernetes-map-type'?: 'atomic' | 'granular';
+  readonly 'x-kubernetes-patch-strategy'?: string;
+  readonly 'x-kubernetes-patch-merge-key'?: string;
+  readonly 'x-kubernetes-int-or-string'?: boolean;
+  readonly 'x-kubernetes-preserve-unknown-fields'?: boolean;
+  readonly 'x-kubernetes-embedded-resource'?: boolean;
+  readonly 'x-kubernetes-validations'?: readonly ValidationRule[];
+  /** Field number and wire type in Kubernetes' protobuf, such as `[7, "repeated EnvVar"]`. */
+  readonly 'x-protobuf'?: readonly [number: number, type: string];
+  /** Full protobuf message name, such as `k8s.io.api.core.v1.Container`. */
+  readonly 'x-protobuf-message'?: string;
+  /** Protobuf fields of types whose JSON form is a scalar (Time, Quantity, IntOrString, …). */
+  readonly 'x-protobuf-other'?: Readonly<Record<string, readonly [number: number, type: string]>>;
+}
+
+/** A cross-field rule in CEL, as in CustomResourceDefinitions: `self`, and `oldSelf` on update (a rule that names `oldSelf` is a transition rule). */
+export interface ValidationRule {
+  readonly rule: string;
+  readonly message?: string;
+  /** Path below the node the rule stands on, such as `.selector`. */
+  readonly fieldPath?: string;
+  readonly reason?: 'FieldValueInvalid' | 'FieldValueForbidden' | 'FieldValueRequired' | 'FieldValueDuplicate';
+}
+
+/** One column of the table that `kubectl get` prints. */
+export interface Column {
+  readonly name: string;
+  readonly type: string;
+  readonly format: string;
+  /** 0 is always shown, 1 only with `-o wide`. */
+  readonly priority: number;
+  readonly description: string;
+  /** A JSONPath into the object (`.spec.replicas`), or the name of a computed cell (`cell:podStatus`). */
+  readonly value: string;
+}
+
+/** A subresource such as `status`, `scale` or `log`. */
+export interface Subresource {
+  readonly name: string;
+  readonly kind: string;
+  readonly group: string;
+  readonly version: string;
+  readonly verbs: readonly string[];
+}
+
+/** Where the scale subresource finds its numbers, as JSON paths such as `.spec.replicas`. */
+export interface ScalePaths {
+  readonly specReplicasPath: string;
+  readonly statusReplicasPath: string;
+  readonly labelSelectorPath?: string;
+}
+
+/** One served resource: everything the generic path needs to know about a kind. */
+export interface ResourceDefinition {
+  readonly group: string;
+  readonly version: string;
+  /** Plural, lower case: `deployments`. */
+  readonly resource: string;
+  readonly singular: string;
+  readonly kind: string;
+  readonly listKind: string;
+  readonly namespaced: boolean;
+  readonly verbs: readonly string[];
+  readonly shortNames: readonly string[];
+  readonly categories: readonly string[];
+  readonly subresources: readonly Subresource[];
+  readonly scale?: ScalePaths;
+  readonly columns: readonly Column[];
+  /** Field selectors beside `metadata.name` and `metadata.namespace`, such as `spec.nodeName`. */
+  readonly selectableFields: readonly string[];
+  /** `log`: the event log. `ephemeral`: the second stream (Leases, Events). `none`: never stored (reviews, bindings). */
+  readonly storage: 'log' | 'ephemeral' | 'none';
+  /** Top-level fields that are sealed before the object is appended (Secret: `data`). */
+  readonly sealed: readonly string[];
+  /** Whether `metadata.generation` counts changes of anything but metadata and status. */
+  readonly hasGeneration: boolean;
+  readonly schema: Schema;
+}
+
+/** Any API object, as JSON. */
+export interface ApiObject {
+  apiVersion: string;
+  kind: string;
+  metadata: ObjectMetadata;
+  [field: string]: unknown;
+}
+
+/** The part of `metadata` that the machinery itself reads; times are RFC 3339. */
+export interface ObjectMetadata {
+  name: string;
+  namespace?: string;
+  generateName?: string;
+  uid?: string;
+  resourceVersion?: string;
+  generation?: number;
+  creationTimestamp?: string;
+  deletionTimestamp?: string;
+  deletionGracePeriodSeconds?: number;
+  labels?: Record<string, string>;
+  annotations?: Record<string, string>;
+  finalizers?: string[];
+  ownerReferences?: OwnerReference[];
+  managedFields?: unknown[];
+  [field: string]: unknown;
+}
+
+export interface OwnerReference {
+  apiVersion: string;
+  kind: string;
+  name: string;
+  uid: string;
+  controller?: boolean;
+  blockOwnerDeletion?: boolean;
+}

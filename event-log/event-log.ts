@@ -1,0 +1,138 @@
+/**
+ * The contract of the event log: append with a guard, follow in order, never lose or double a write. `jetstream.ts` beside it is the one
+ * implementation; the API server writes and follows through it, the projection, controllers and custom consumers only follow.
+ */
+
+/** Names one object. `group` is `''` for core, `namespace` is `''` for cluster-scoped objects. */
+export interface ObjectKey {
+  readonly group: string;
+  readonly resource: string;
+  readonly namespace: string;
+  readonly name: string;
+}
+
+/** `desired`: anything but status alone has changed. `observed`: status alone. The ephemeral stream has only `desired`. */
+export type Plane = 'desired' | 'observed';
+
+export type Verb = 'create' | 'update' | 'patch' | 'apply' | 'delete';
+
+/** One change to one object, before it has a sequence. */
+export interface Write {
+  readonly key: ObjectKey;
+  readonly plane: Plane;
+  readonly verb: Verb;
+  readonly uid: string;
+  /** The sequence of the object's newest record that the writer has seen, tombstones included; 0 when it has none. */
+  readonly guard: number;
+  /** The whole object as JSON, without `resourceVersion`; for a delete, the final object. */
+  readonly object: string;
+  /** Who asked, such as `admin` or `system:controller:deployments`. */
+  readonly actor: string;
+  readonly requestId: string;
+  /** RFC 3339 with milliseconds. */
+  readonly time: string;
+  /** Sequences that this change answers to; at most `MAX_CAUSES`. */
+  readonly causes: readonly number[];
+  /** Ephemeral stream only: the record expires this long after it was written. */
+  readonly ttlSeconds?: number;
+}
+
+export const MAX_CAUSES = 8;
+
+/** One record as it stands in the stream. */
+export interface LogRecord {
+  readonly sequence: number;
+  readonly key: ObjectKey;
+  readonly plane: Plane;
+  readonly verb: Verb;
+  readonly uid: string;
+  readonly writeId: string;
+  readonly actor: string;
+  readonly requestId: string;
+  readonly time: string;
+  readonly causes: readonly number[];
+  /** Present on members of a transaction; `place` counts from 1. */
+  readonly transaction?: { readonly id: string; readonly place: number; readonly count: number };
+  /** The object's JSON, undecoded. Empty only where an ephemeral record expired by itself. */
+  readonly object: Uint8Array;
+}
+
+export interface Appended {
+  readonly sequence: number;
+}
+
+/** What a follower yields: some records in log order, then where it stands. */
+export interface Followed {
+  /** `reset`: the cursor lay below the retention floor; what follows is a fresh snapshot, drop what you had. */
+  readonly kind: 'records' | 'reset';
+  readonly records: readonly LogRecord[];
+  /** Everything that matches the filter up to here has been delivered, and here is no middle of a transaction. */
+  readonly position: number;
+  /** True once nothing is pending: a cache filled from a snapshot is complete at the first `caughtUp`. Stays true afterwards unless it falls far behind. */
+  readonly caughtUp: boolean;
+}
+
+export interface FollowFilter {
+  readonly group: string;
+  readonly resource: string;
+  /** Absent: every namespace. */
+  readonly namespace?: string;
+  /** Absent: both planes. */
+  readonly plane?: Plane;
+}
+
+export interface FollowOptions {
+  /** `snapshot`: the newest record of every object (per plane; the greater sequence is the object), then what comes. `{ after }`: resume a cursor. */
+  readonly from: 'snapshot' | { readonly after: number };
+  /** Absent: everything. */
+  readonly filters?: readonly FollowFilter[];
+  /** Ends the iteration. */
+  readonly signal: AbortSignal;
+  /** A record that could not be read; it is passed over. */
+  readonly onUnreadable?: (sequence: number, reason: string) => void;
+}
+
+export interface LogReader {
+  /** Endless; survives reconnects and server restarts by itself. Records of this instance's own batches are withheld until they are acknowledged. */
+  follow(options: FollowOptions): AsyncIterable<Followed>;
+  /** The stream's last sequence, read from its leader after the call began (concurrent calls share one read). Rejects with LogUnavailableError. */
+  lastSequence(): Promise<number>;
+  /** The lowest sequence from which the log is complete; 1 when nothing was trimmed. */
+  floor(): Promise<number>;
+  /** The record at a sequence, or undefined where it was trimmed or never was. */
+  recordAt(sequence: number): Promise<LogRecord | undefined>;
+  /** The newest record of an object over both planes, tombstones included. */
+  newest(key: ObjectKey): Promise<LogRecord | undefined>;
+}
+
+export interface EventLog extends LogReader {
+  /**
+   * Durable when it resolves. Rejects with GuardError when the object has a newer record, TooLargeError when the record exceeds the stream's limit, and
+   * LogUnavailableError when the log could not be reached or the outcome could not be settled in time (then the write may or may not stand).
+   */
+  append(write: Write): Promise<Appended>;
+  /** All or none, contiguous. Rejects as `append` does; GuardError names the first refused member by `place`. */
+  transaction(writes: readonly Write[]): Promise<readonly Appended[]>;
+}
+
+/** The object has a newer record than the guard: the caller's 409 Conflict. */
+export class GuardError extends Error {
+  override readonly name = 'GuardError';
+  readonly key: ObjectKey;
+  readonly place: number;
+  constructor(key: ObjectKey, place = 1) {
+    super('the object has a newer record than the writer has seen');
+    this.key = key;
+    this.place = place;
+  }
+}
+
+/** The log cannot be reached or did not answer in time: the caller's 503 with Retry-After. */
+export class LogUnavailableError extends Error {
+  override readonly name = 'LogUnavailableError';
+}
+
+/** The record, or the transaction, exceeds a limit of the log: the caller's 413. */
+export class TooLargeError extends Error {
+  override readonly name = 'TooLargeError';
+}
