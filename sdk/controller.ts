@@ -88,6 +88,17 @@ export interface Controller<Desired extends ApiObject = ApiObject, Observed = un
   reconcile(desired: Desired, observed: Observed): Plan<Action>;
   /** Only for actions that are not API actions. Idempotent. A thrown error is retried with back-off; a TerminalError is not. */
   apply?(action: Exclude<Action, ApiAction>, context: ApplyContext): Promise<void>;
+  /** Called once, when `world` has caught up and before the first key is observed: starts the controller's own sources (a container engine, a device). Rejecting ends the process. */
+  start?(context: StartContext): Promise<void>;
+}
+
+export interface StartContext {
+  readonly client: Client;
+  readonly world: World;
+  /** Has a key observed again because one of the controller's own sources says so. */
+  enqueue(key: ObjectKey): void;
+  /** Aborted when the process stops. */
+  readonly signal: AbortSignal;
 }
 
 export interface ApplyContext {
