@@ -16,7 +16,11 @@ export interface Schema {
   readonly additionalProperties?: Schema | boolean;
   readonly items?: Schema;
   readonly enum?: readonly unknown[];
+  readonly const?: unknown;
+  /** Applied when the field is absent and its parent is present, before the defaults below it (`{}` therefore creates a parent). */
   readonly default?: unknown;
+  /** Applied like `default`, in order, where `default` cannot say when: the first whose condition holds. */
+  readonly 'x-reckon-conditional-default'?: readonly ConditionalDefault[];
   readonly pattern?: string;
   readonly minimum?: number;
   readonly maximum?: number;
@@ -24,7 +28,11 @@ export interface Schema {
   readonly maxLength?: number;
   readonly minItems?: number;
   readonly maxItems?: number;
+  readonly minProperties?: number;
   readonly maxProperties?: number;
+  readonly uniqueItems?: boolean;
+  /** The value may be null and stays so (kinds defined at run time; everywhere else null means absent). */
+  readonly nullable?: boolean;
   readonly oneOf?: readonly Schema[];
   readonly anyOf?: readonly Schema[];
   readonly 'x-kubernetes-list-type'?: 'atomic' | 'set' | 'map';
@@ -36,12 +44,28 @@ export interface Schema {
   readonly 'x-kubernetes-preserve-unknown-fields'?: boolean;
   readonly 'x-kubernetes-embedded-resource'?: boolean;
   readonly 'x-kubernetes-validations'?: readonly ValidationRule[];
+  readonly 'x-kubernetes-group-version-kind'?: readonly {
+    readonly group: string;
+    readonly version: string;
+    readonly kind: string;
+  }[];
   /** Field number and wire type in Kubernetes' protobuf, such as `[7, "repeated EnvVar"]`. */
   readonly 'x-protobuf'?: readonly [number: number, type: string];
+  /**
+   * The field sits in a message of its own on the wire though not in JSON (Go's embedded structs): the number and type of that message
+   * within the type at hand. `x-protobuf` is then the number inside it. Example: Volume.emptyDir is field 2 of VolumeSource, field 2 of Volume.
+   */
+  readonly 'x-protobuf-within'?: readonly [number: number, type: string];
   /** Full protobuf message name, such as `k8s.io.api.core.v1.Container`. */
   readonly 'x-protobuf-message'?: string;
   /** Protobuf fields of types whose JSON form is a scalar (Time, Quantity, IntOrString, …). */
   readonly 'x-protobuf-other'?: Readonly<Record<string, readonly [number: number, type: string]>>;
+}
+
+/** A default that depends on the field's siblings: applied when every named sibling has (after its own defaulting) the value given. */
+export interface ConditionalDefault {
+  readonly when: Readonly<Record<string, unknown>>;
+  readonly value: unknown;
 }
 
 /** A cross-field rule in CEL, as in CustomResourceDefinitions: `self`, and `oldSelf` on update (a rule that names `oldSelf` is a transition rule). */
@@ -103,6 +127,10 @@ export interface ResourceDefinition {
   readonly storage: 'log' | 'ephemeral' | 'none';
   /** Top-level fields that are sealed before the object is appended (Secret: `data`). */
   readonly sealed: readonly string[];
+  /** The rule that `metadata.name` obeys: a key of `formats` in formats.ts. Absent: `dns-1123-subdomain`. */
+  readonly nameFormat?: 'dns-1123-subdomain' | 'dns-1123-label' | 'dns-1035-label' | 'path-segment';
+  /** False: the kind is known (types, codec) but not listed or served yet. Absent means true. */
+  readonly served?: boolean;
   /** Whether `metadata.generation` counts changes of anything but metadata and status. */
   readonly hasGeneration: boolean;
   readonly schema: Schema;
