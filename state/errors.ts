@@ -1,0 +1,61 @@
+/**
+ * The errors of this room, and the one place that tells "PostgreSQL cannot serve us now" from "the query is wrong". Callers translate them: StateUnavailableError is the API server's 503,
+ * HistoryGoneError its 410 Gone.
+ */
+
+/** PostgreSQL cannot be reached, is starting or stopping, or did not answer in time. Nothing is wrong with the request: try again later. */
+export class StateUnavailableError extends Error {
+  override readonly name = 'StateUnavailableError';
+}
+
+/** The projection has not yet reached the sequence that was asked for. */
+export class HistoryBehindError extends Error {
+  override readonly name = 'HistoryBehindError';
+  readonly sequence: number;
+  readonly cursor: number;
+  constructor(sequence: number, cursor: number) {
+    super(`history has been recorded up to sequence ${cursor}, and ${sequence} was asked for`);
+    this.sequence = sequence;
+    this.cursor = cursor;
+  }
+}
+
+/** What was asked for lies where the log had been trimmed before the projection could record it. `until`: from here on history is exact again. */
+export class HistoryGoneError extends Error {
+  override readonly name = 'HistoryGoneError';
+  readonly until: number;
+  constructor(after: number, until: number) {
+    super(`history between sequences ${after} and ${until} was trimmed from the log before it was recorded`);
+    this.until = until;
+  }
+}
+
+/** The database has migrations that this program does not know. */
+export class DatabaseNewerError extends Error {
+  override readonly name = 'DatabaseNewerError';
+}
+
+const UNAVAILABLE_CODES = new Set([
+  ...['ECONNREFUSED', 'ECONNRESET', 'ETIMEDOUT', 'EPIPE', 'ENOENT', 'EHOSTUNREACH', 'ENETUNREACH', 'ENOTFOUND', 'EAI_AGAIN'],
+  // admin_shutdown, crash_shutdown, cannot_connect_now, database_dropped, query_canceled (a statement time-out), read_only (a standby before its promotion)
+  ...['57P01', '57P02', '57P03', '57P04', '57014', '25006', '55P03'],
+]);
+const UNAVAILABLE_MESSAGE = /connection terminated|connection error|timeout exceeded|query read timeout|client has encountered|cannot use a pool after|client was closed/i;
+
+export function isUnavailable(error: unknown): boolean {
+  if (!(error instanceof Error)) return false;
+  if (error instanceof AggregateError && error.errors.some(isUnavailable)) return true;
+  const code = 'code' in error && typeof error.code === 'string' ? error.code : '';
+  // Classes 08 (connection exception) and 53 (insufficient resources).
+  return UNAVAILABLE_CODES.has(code) || /^(08|53)/.test(code) || UNAVAILABLE_MESSAGE.test(error.message);
+}
+
+/** Runs `work`; what PostgreSQL's absence throws becomes a StateUnavailableError, everything else passes. */
+export async function translated<T>(work: () => Promise<T>): Promise<T> {
+  try {
+    return await work();
+  } catch (error) {
+    if (!isUnavailable(error)) throw error;
+    throw new StateUnavailableError('the state database cannot be reached', { cause: error });
+  }
+}
