@@ -97,7 +97,7 @@ function compare(a: string, b: string): number {
 }
 
 /** The folder of the JSON files: beside this module's source, wherever the compiled module lies. */
-function schemaFolder(): string {
+export function schemaFolder(): string {
   let folder = dirname(fileURLToPath(import.meta.url));
   while (!existsSync(join(folder, 'package.json'))) {
     const parent = dirname(folder);
