@@ -1,0 +1,148 @@
+/**
+ * Reads the body of a request, bounded, and decodes it in the format its Content-Type names: JSON, YAML or Kubernetes' protobuf. Called by the verbs that take a body.
+ */
+import { gunzip } from 'node:zlib';
+import { promisify } from 'node:util';
+import type { ApiObject } from '../api-schemas/schema.ts';
+import { pruneUnknown } from './admission/prune.ts';
+import { apiVersionOf, type Call, type KindSchema } from './call.ts';
+import { badRequest, StatusError, tooLarge, unsupportedMediaType } from './errors.ts';
+import { parseJson } from './codec/json.ts';
+import { decodeProtobuf } from './codec/protobuf.ts';
+import { parseYaml } from './codec/yaml.ts';
+
+/** As in Kubernetes. */
+export const MAX_BODY_BYTES = 3 * 1024 * 1024;
+
+export const BODY_TYPES = ['application/json', 'application/yaml', 'application/vnd.kubernetes.protobuf'] as const;
+
+const unzip = promisify(gunzip);
+
+/** The media type without its parameters, in lower case. */
+export const contentTypeOf = (call: Pick<Call, 'request'>): string =>
+  (call.request.headers['content-type'] ?? '').split(';')[0]?.trim().toLowerCase() ?? '';
+
+/** Throws RequestEntityTooLarge beyond `MAX_BODY_BYTES`, packed or unpacked. */
+export async function readBody(call: Pick<Call, 'request'>): Promise<Buffer> {
+  const chunks: Buffer[] = [];
+  let length = 0;
+  const refuse = () => tooLarge(`Request entity too large: limit is ${MAX_BODY_BYTES}`);
+  if (Number(call.request.headers['content-length'] ?? 0) > MAX_BODY_BYTES) throw refuse();
+  for await (const chunk of call.request as AsyncIterable<Buffer>) {
+    length += chunk.length;
+    if (length > MAX_BODY_BYTES) throw refuse();
+    chunks.push(chunk);
+  }
+  const body = Buffer.concat(chunks);
+  if (call.request.headers['content-encoding'] !== 'gzip') return body;
+  try {
+    return await unzip(body, { maxOutputLength: MAX_BODY_BYTES });
+  } catch (cause) {
+    if ((cause as NodeJS.ErrnoException).code === 'ERR_BUFFER_TOO_LARGE') throw refuse();
+    throw badRequest('the body is not valid gzip', { cause });
+  }
+}
+
+export type FieldValidation = 'Strict' | 'Warn' | 'Ignore';
+
+export function fieldValidationOf(call: Pick<Call, 'query'>): FieldValidation {
+  const given = call.query.get('fieldValidation') ?? '';
+  if (given === '') return 'Warn';
+  if (given === 'Strict' || given === 'Warn' || given === 'Ignore') return given;
+  throw badRequest(
+    `fieldValidation: Unsupported value: ${JSON.stringify(given)}: supported values: "Ignore", "Strict", "Warn"`,
+  );
+}
+
+interface Decoded {
+  readonly value: unknown;
+  /** Fields given twice. */
+  readonly duplicates: readonly string[];
+}
+
+function decodeAs(contentType: string, body: Buffer, call: Pick<Call, 'services'>, strict: boolean): Decoded {
+  switch (contentType) {
+    case '':
+    case 'application/json':
+      return parseJson(body, { duplicates: strict });
+    case 'application/yaml':
+    case 'application/apply-patch+yaml':
+      return parseYaml(body, { duplicates: strict });
+    case 'application/vnd.kubernetes.protobuf':
+      return { value: decodeProtobuf(body, call.services.registry), duplicates: [] };
+    default:
+      throw unsupportedMediaType(contentType, BODY_TYPES);
+  }
+}
+
+/** The body as JSON, without looking into it. */
+export async function readValue(
+  call: Pick<Call, 'request' | 'services'>,
+  contentType = contentTypeOf(call),
+): Promise<unknown> {
+  return decodeAs(contentType, await readBody(call), call, false).value;
+}
+
+/**
+ * The body as an object of the given kind, without the fields that the kind does not have; what was dropped is an error, a warning or nothing, as the client asked. Throws BadRequest.
+ */
+export async function readObject(call: Call, definition: KindSchema = call.definition): Promise<ApiObject> {
+  const validation = fieldValidationOf(call);
+  const { value, duplicates } = decodeAs(contentTypeOf(call), await readBody(call), call, validation !== 'Ignore');
+  return asObject(call, { value, duplicates, definition, validation });
+}
+
+export interface Undecoded {
+  readonly value: unknown;
+  readonly duplicates: readonly string[];
+  readonly definition: KindSchema;
+  readonly validation: FieldValidation;
+}
+
+/** Checks that a value is an object of the kind, and drops what the kind does not have. */
+export function asObject(
+  call: Pick<Call, 'response'>,
+  { value, duplicates, definition, validation }: Undecoded,
+): ApiObject {
+  const { version, kind, schema } = definition;
+  const apiVersion = apiVersionOf(definition);
+  if (typeof value !== 'object' || value === null || Array.isArray(value))
+    throw badRequest(
+      `the body must be a JSON object of kind ${kind}, got ${value === null ? 'null' : Array.isArray(value) ? 'an array' : typeof value}`,
+    );
+  const object = value as ApiObject;
+  object.apiVersion ||= apiVersion;
+  object.kind ||= kind;
+  object.metadata ??= { name: '' };
+  if (object.apiVersion !== apiVersion || object.kind !== kind) {
+    throw badRequest(
+      `the object provided is a ${object.apiVersion} ${object.kind}, the resource takes ${apiVersion} ${kind}`,
+    );
+  }
+  const { unknown, mistyped } = pruneUnknown(object, schema);
+  if (mistyped.length > 0)
+    throw badRequest(`${kind} in version "${version}" cannot be handled as a ${kind}: ${mistyped.join(', ')}`);
+  const strictFaults = [
+    ...unknown.map(
+      ({ path, nearest }) =>
+        `unknown field ${JSON.stringify(path)}${nearest ? ` (did you mean ${JSON.stringify(nearest)}?)` : ''}`,
+    ),
+    ...duplicates.map((path) => `duplicate field ${JSON.stringify(path)}`),
+  ];
+  if (strictFaults.length > 0 && validation === 'Strict')
+    throw new StatusError(
+      'BadRequest',
+      `${kind} in version "${version}" cannot be handled as a ${kind}: strict decoding error: ${strictFaults.join(', ')}`,
+    );
+  if (validation === 'Warn') for (const fault of strictFaults) warn(call, fault);
+  return object;
+}
+
+/** Adds a warning that kubectl prints. https://kubernetes.io/docs/reference/using-api/api-concepts/#warnings */
+export function warn(call: Pick<Call, 'response'>, message: string): void {
+  const text = message
+    .replace(/[\\"]/g, '\\$&')
+    .replace(/[^\x20-\x7e]/g, '?')
+    .slice(0, 1024);
+  call.response.appendHeader('Warning', `299 - "${text}"`);
+}

@@ -1,0 +1,64 @@
+/**
+ * One request on its way through the verbs: who asks, for what, and what the server offers to answer it with. Made by `server.ts`.
+ */
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import type { Logger } from 'pino';
+import type { Registry } from '../api-schemas/registry.ts';
+import type { ResourceDefinition } from '../api-schemas/schema.ts';
+import type { ObjectKey } from '../event-log/event-log.ts';
+import type { History } from '../state/history.ts';
+import type { Identity } from './authentication.ts';
+import type { ResourceRequest } from './request.ts';
+import type { ObjectStore } from './store/object-store.ts';
+import type { Kinds } from './strategy/kinds.ts';
+import type { NodeConnections } from './subresources/node-connections.ts';
+
+/** What every verb may use; one for the life of the server. */
+export interface Services {
+  readonly registry: Registry;
+  readonly store: ObjectStore;
+  /** The projection's history: reads at past revisions. Undefined when the server runs without PostgreSQL. */
+  readonly history: History | undefined;
+  readonly kinds: Kinds;
+  readonly nodes: NodeConnections;
+  readonly logger: Logger;
+}
+
+export interface Call {
+  readonly services: Services;
+  readonly request: IncomingMessage;
+  readonly response: ServerResponse;
+  readonly query: URLSearchParams;
+  readonly target: ResourceRequest;
+  readonly definition: ResourceDefinition;
+  readonly identity: Identity;
+  readonly requestId: string;
+  /** Sequences that this request answers to, from the `Reckon-Cause` header. */
+  readonly causes: readonly number[];
+  /** Aborted when the client has gone or the server stops. */
+  readonly signal: AbortSignal;
+}
+
+/** What a body must be: a kind, and the schema of it. */
+export type KindSchema = Pick<ResourceDefinition, 'group' | 'version' | 'kind' | 'schema'>;
+
+/** `apps/v1`, or `v1` in the core group. */
+export const apiVersionOf = ({ group, version }: Pick<ResourceDefinition, 'group' | 'version'>): string =>
+  group === '' ? version : `${group}/${version}`;
+
+/** The key of an object of the call's resource. */
+export function keyOf(call: Pick<Call, 'definition' | 'target'>, name: string = call.target.name): ObjectKey {
+  const { group, resource, namespaced } = call.definition;
+  return { group, resource, namespace: namespaced ? call.target.namespace : '', name };
+}
+
+export const isDryRun = (call: Pick<Call, 'query'>): boolean => call.query.getAll('dryRun').includes('All');
+
+/** The name under which the client owns the fields it sets: `fieldManager`, or the first word of its User-Agent. */
+export function managerOf(call: Pick<Call, 'query' | 'request'>): string {
+  return (
+    call.query.get('fieldManager') ??
+    (call.request.headers['user-agent'] ?? 'unknown').split('/')[0]?.slice(0, 128) ??
+    'unknown'
+  );
+}

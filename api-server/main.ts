@@ -1,0 +1,116 @@
+/**
+ * The API server as a whole: follows both streams into memory, then listens. Started by `reckon api-server`; any number of them may run on the same log.
+ */
+import type { Logger } from 'pino';
+import { loadRegistry, type Registry } from '../api-schemas/registry.ts';
+import { openEventLog } from '../event-log/jetstream.ts';
+import { openKeys } from '../event-log/keys.ts';
+import { openHistory } from '../state/history.ts';
+import { bootstrap } from './bootstrap.ts';
+import type { Services } from './call.ts';
+import { ApiServer } from './server.ts';
+import { ObjectStore } from './store/object-store.ts';
+import { Sealer } from './store/seal.ts';
+import { StreamCache, type Indexing } from './store/stream-cache.ts';
+import { makeKinds } from './strategy/kinds.ts';
+import { NodeConnections } from './subresources/node-connections.ts';
+
+export interface ApiServerOptions {
+  /** With the credentials of the user that may publish. */
+  readonly natsUrl: string;
+  /** Absent: no reads at past revisions. */
+  readonly databaseUrl?: string;
+  readonly tls: { readonly ca: string; readonly cert: string; readonly key: string };
+  readonly host: string;
+  readonly port: number;
+  /** 32 bytes; wraps the data keys of Secrets. */
+  readonly secretsKey: Uint8Array;
+  readonly serviceCidr: string;
+  readonly nodePortRange: readonly [first: number, last: number];
+  /** Stream and subject prefix; `reckon` unless several instances share a NATS. */
+  readonly prefix?: string;
+  /** How long an Event is kept. Default 7 days. */
+  readonly eventTtlSeconds?: number;
+  readonly logger: Logger;
+}
+
+const WEEK_SECONDS = 7 * 24 * 3600;
+
+/** Resolves once the server listens and is ready. */
+export async function startApiServer(options: ApiServerOptions): Promise<{ port: number; stop(): Promise<void> }> {
+  const { natsUrl, logger, prefix, tls } = options;
+  const stopping = new AbortController();
+  const registry = loadRegistry();
+  const connection = { url: natsUrl, logger, ...(prefix !== undefined && { prefix }) };
+  const [log, ephemeral] = await Promise.all([
+    openEventLog({ ...connection, stream: 'log' }),
+    openEventLog({ ...connection, stream: 'ephemeral' }),
+  ]);
+  const keys = await openKeys(connection);
+  const sealer = new Sealer(options.secretsKey, keys);
+  const stream = (reader: typeof log) =>
+    new StreamCache({
+      log: reader,
+      indexing: indexingOf(registry),
+      unseal: (object) => sealer.unseal(object),
+      logger,
+      signal: stopping.signal,
+    });
+  const shelves = { log: { stream: stream(log), log }, ephemeral: { stream: stream(ephemeral), log: ephemeral } };
+  const eventTtlSeconds = options.eventTtlSeconds ?? WEEK_SECONDS;
+  const store = new ObjectStore({
+    ...shelves,
+    sealer,
+    ttlSeconds: ({ group, resource }) => (group === '' && resource === 'events' ? eventTtlSeconds : undefined),
+  });
+  const history = options.databaseUrl === undefined ? undefined : openHistory(options.databaseUrl);
+  const nodes = new NodeConnections(tls);
+  const kinds = makeKinds({ services: { cidr: options.serviceCidr, nodePorts: options.nodePortRange } });
+  const services: Services = { registry, store, history, kinds, nodes, logger };
+  await Promise.all([shelves.log.stream.start(), shelves.ephemeral.stream.start()]);
+  await bootstrap(services);
+  const fault = (attempt: Promise<unknown>) =>
+    attempt.then(
+      () => undefined,
+      (error: Error) => error.message,
+    );
+  const readiness = async () => ({
+    log: await fault(log.lastSequence()),
+    cache: shelves.log.stream.complete ? undefined : 'still filling',
+  });
+  const server = new ApiServer({ services, tls, host: options.host, port: options.port, readiness });
+  const port = await server.listen();
+  logger.info(
+    {
+      port,
+      objects: [...shelves.log.stream.resources()].reduce((sum, [, cache]) => sum + cache.size, 0),
+      revision: shelves.log.stream.position,
+    },
+    'serving',
+  );
+  return {
+    port,
+    async stop() {
+      await server.stop();
+      stopping.abort();
+      nodes.close();
+      await Promise.all([log.close(), ephemeral.close(), keys.close(), history?.close()]);
+    },
+  };
+}
+
+/** How a resource is indexed, whichever of its versions says so; looked up for every record. */
+function indexingOf(registry: Registry): (group: string, resource: string) => Indexing {
+  const unknown: Indexing = { selectableFields: [], sealed: [] };
+  let known = new Map<string, Indexing>();
+  let changes = -1;
+  return (group, resource) => {
+    if (changes !== registry.changes) {
+      changes = registry.changes;
+      known = new Map(
+        registry.resources().map((definition) => [`${definition.group}/${definition.resource}`, definition]),
+      );
+    }
+    return known.get(`${group}/${resource}`) ?? unknown;
+  };
+}

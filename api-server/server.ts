@@ -1,0 +1,272 @@
+/**
+ * The HTTPS server: who is asking, what for, and which verb answers. One request is one call of `#serve`; whatever goes wrong below it becomes a Status here and nowhere else.
+ */
+import { randomUUID } from 'node:crypto';
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import { createServer, type Server } from 'node:https';
+import type { AddressInfo } from 'node:net';
+import type { Duplex } from 'node:stream';
+import { GuardError, MAX_CAUSES } from '../event-log/event-log.ts';
+import { authenticate, type Identity } from './authentication.ts';
+import type { Call, Services } from './call.ts';
+import { ApiDocuments } from './documents.ts';
+import {
+  badRequest,
+  internal,
+  methodNotAllowed,
+  noSuchPath,
+  staleWrite,
+  StatusError,
+  tooManyRequests,
+  unauthorized,
+} from './errors.ts';
+import { InFlight } from './in-flight.ts';
+import { parseResourceRequest, type ResourceRequest } from './request.ts';
+import { sendBytes, sendStatus } from './respond.ts';
+import { subresources, upgrades } from './subresources/index.ts';
+import { verbs } from './verbs/index.ts';
+
+export interface ServerOptions {
+  readonly services: Services;
+  readonly tls: { readonly ca: string; readonly cert: string; readonly key: string };
+  readonly host: string;
+  /** 0 takes a free one. */
+  readonly port: number;
+  /** Whether the server can answer: its caches are full and the log answers. Each check by name. */
+  readonly readiness: () => Promise<Readonly<Record<string, string | undefined>>>;
+}
+
+const OPEN_PATHS = new Set(['/healthz', '/livez', '/readyz', '/version']);
+/** Clients keep connections for a while; longer than any sensible idle time-out of theirs. */
+const KEEP_ALIVE_MS = 90_000;
+const HEADERS_TIMEOUT_MS = 20_000;
+
+export class ApiServer {
+  readonly #options: ServerOptions;
+  readonly #documents: ApiDocuments;
+  readonly #server: Server;
+  readonly #inFlight = new InFlight();
+  readonly #stopping = new AbortController();
+
+  constructor(options: ServerOptions) {
+    this.#options = options;
+    this.#documents = new ApiDocuments(options.services.registry);
+    this.#server = createServer({
+      ...options.tls,
+      requestCert: true,
+      rejectUnauthorized: false,
+      keepAliveTimeout: KEEP_ALIVE_MS,
+      headersTimeout: HEADERS_TIMEOUT_MS,
+      requestTimeout: 0,
+    });
+    this.#server.on(
+      'request',
+      (request: IncomingMessage, response: ServerResponse) => void this.#serve(request, response),
+    );
+    this.#server.on(
+      'upgrade',
+      (request: IncomingMessage, socket: Duplex, head: Buffer) => void this.#upgrade(request, socket, head),
+    );
+    this.#server.on('tlsClientError', (error, socket) => {
+      options.services.logger.debug({ err: error }, 'a client failed the TLS handshake');
+      socket.destroy();
+    });
+  }
+
+  /** Resolves with the port once the server listens. Rejects when the port is taken. */
+  listen(): Promise<number> {
+    const { host, port } = this.#options;
+    return new Promise((resolve, reject) => {
+      this.#server.once('error', reject);
+      this.#server.listen(port, host, () => resolve((this.#server.address() as AddressInfo).port));
+    });
+  }
+
+  /** Ends watches, lets requests in flight finish, then closes. */
+  async stop(): Promise<void> {
+    this.#stopping.abort();
+    const closed = new Promise<void>((resolve) => this.#server.close(() => resolve()));
+    this.#server.closeIdleConnections();
+    const force = setTimeout(() => this.#server.closeAllConnections(), 5_000);
+    await closed;
+    clearTimeout(force);
+  }
+
+  async #serve(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    const requestId = headerOf(request, 'audit-id') ?? randomUUID();
+    response.setHeader('Audit-Id', requestId);
+    response.setHeader('Cache-Control', 'no-cache, private');
+    response.on('error', () => response.destroy());
+    try {
+      await this.#route(request, response, requestId);
+    } catch (error) {
+      this.#refuse(response, asStatusError(error), error, requestId);
+    }
+  }
+
+  async #route(request: IncomingMessage, response: ServerResponse, requestId: string): Promise<void> {
+    const url = parseUrl(request);
+    const identity = authenticate(request);
+    if (!identity && !OPEN_PATHS.has(url.pathname)) throw unauthorized();
+    const target = parseTarget(request, url);
+    if (!target) return this.#answerDocument(request, response, url);
+    const release =
+      target.verb === 'watch' || upgrades.has(target.subresource) || target.subresource === 'log'
+        ? undefined
+        : this.#inFlight.enter(identity?.user ?? '');
+    if (release === null) throw tooManyRequests(1);
+    try {
+      await this.#dispatch(this.#callOf({ request, response, url, target, identity: identity as Identity, requestId }));
+    } finally {
+      release?.();
+    }
+  }
+
+  #callOf(parts: {
+    request: IncomingMessage;
+    response: ServerResponse;
+    url: URL;
+    target: ResourceRequest;
+    identity: Identity;
+    requestId: string;
+  }): Call {
+    const { request, response, url, target, identity, requestId } = parts;
+    const { services } = this.#options;
+    const definition = services.registry.byResource(target.group, target.version, target.resource);
+    if (!definition) throw noSuchPath();
+    const gone = new AbortController();
+    response.once('close', () => gone.abort());
+    const signal = AbortSignal.any([gone.signal, this.#stopping.signal]);
+    return {
+      services,
+      request,
+      response,
+      query: url.searchParams,
+      target,
+      definition,
+      identity,
+      requestId,
+      causes: causesOf(request),
+      signal,
+    };
+  }
+
+  async #dispatch(call: Call): Promise<void> {
+    const { definition, target, request } = call;
+    if (target.subresource !== '') {
+      const declared = definition.subresources.find(({ name }) => name === target.subresource);
+      const handler = declared && subresources[target.subresource];
+      if (!handler) throw noSuchPath();
+      return handler(call);
+    }
+    if (!definition.verbs.includes(target.verb)) throw methodNotAllowed(request.method ?? '');
+    if (definition.namespaced && target.namespace === '' && target.verb !== 'list' && target.verb !== 'watch')
+      throw methodNotAllowed(request.method ?? '');
+    return verbs[target.verb](call);
+  }
+
+  async #answerDocument(request: IncomingMessage, response: ServerResponse, url: URL): Promise<void> {
+    if (request.method !== 'GET' && request.method !== 'HEAD') throw methodNotAllowed(request.method ?? '');
+    if (url.pathname === '/healthz' || url.pathname === '/livez')
+      return sendBytes({ response }, 200, Buffer.from('ok'), 'text/plain');
+    if (url.pathname === '/readyz') return this.#answerReadiness(response, url.searchParams.has('verbose'));
+    const document = this.#documents.get(url.pathname, request.headers.accept);
+    if (!document) throw noSuchPath();
+    if (document.etag) response.setHeader('ETag', document.etag);
+    sendBytes({ response }, 200, document.body, document.contentType);
+  }
+
+  async #answerReadiness(response: ServerResponse, verbose: boolean): Promise<void> {
+    const checks = Object.entries(await this.#options.readiness());
+    const failed = checks.filter(([, fault]) => fault !== undefined);
+    const lines = checks.map(([name, fault]) =>
+      fault === undefined ? `[+]${name} ok` : `[-]${name} failed: ${fault}`,
+    );
+    const verdict = failed.length === 0 ? 'readyz check passed' : 'readyz check failed';
+    const text = verbose || failed.length > 0 ? `${[...lines, verdict].join('\n')}\n` : 'ok';
+    sendBytes({ response }, failed.length === 0 ? 200 : 500, Buffer.from(text), 'text/plain');
+  }
+
+  async #upgrade(request: IncomingMessage, socket: Duplex, head: Buffer): Promise<void> {
+    socket.on('error', () => socket.destroy());
+    const requestId = randomUUID();
+    try {
+      const url = parseUrl(request);
+      const identity = authenticate(request);
+      if (!identity) throw unauthorized();
+      const target = parseTarget(request, url);
+      const handler = target && upgrades.get(target.subresource);
+      if (!target || !handler) throw badRequest('this path cannot be upgraded');
+      const { services } = this.#options;
+      const definition = services.registry.byResource(target.group, target.version, target.resource);
+      if (!definition?.subresources.some(({ name }) => name === target.subresource)) throw noSuchPath();
+      const call = {
+        services,
+        request,
+        query: url.searchParams,
+        target: { ...target, verb: 'get' as const },
+        definition,
+        identity,
+        requestId,
+        causes: [],
+        signal: this.#stopping.signal,
+      };
+      await handler(call as unknown as Call, { socket, head });
+    } catch (error) {
+      const body = JSON.stringify(asStatusError(error).status());
+      const { code } = asStatusError(error);
+      socket.end(
+        `HTTP/1.1 ${code} Refused\r\nContent-Type: application/json\r\nContent-Length: ${Buffer.byteLength(body)}\r\nConnection: close\r\n\r\n${body}`,
+      );
+    }
+  }
+
+  #refuse(response: ServerResponse, refusal: StatusError, error: unknown, requestId: string): void {
+    if (refusal.reason === 'InternalError')
+      this.#options.services.logger.error({ err: error, requestId }, 'request failed');
+    if (response.headersSent || response.destroyed) {
+      response.destroy();
+      return;
+    }
+    sendStatus({ response }, refusal.status());
+  }
+}
+
+const headerOf = (request: IncomingMessage, name: string): string | undefined => {
+  const value = request.headers[name];
+  return typeof value === 'string' && value.length > 0 && value.length <= 128 ? value : undefined;
+};
+
+function parseUrl(request: IncomingMessage): URL {
+  try {
+    return new URL(request.url ?? '/', 'https://reckon');
+  } catch (cause) {
+    throw badRequest('the URL cannot be parsed', { cause });
+  }
+}
+
+function parseTarget(request: IncomingMessage, url: URL): ResourceRequest | undefined {
+  try {
+    return parseResourceRequest(request.method ?? '', url);
+  } catch (cause) {
+    throw badRequest(`the path ${JSON.stringify(url.pathname)} holds a malformed escape`, { cause });
+  }
+}
+
+function causesOf(request: IncomingMessage): number[] {
+  const header = request.headers['reckon-cause'];
+  if (typeof header !== 'string' || header === '') return [];
+  const causes = header.split(',').map(Number);
+  if (causes.length > MAX_CAUSES || !causes.every((cause) => Number.isSafeInteger(cause) && cause > 0)) {
+    throw badRequest(
+      `Reckon-Cause: expected up to ${MAX_CAUSES} revisions separated by commas, got ${JSON.stringify(header.slice(0, 100))}`,
+    );
+  }
+  return causes;
+}
+
+function asStatusError(error: unknown): StatusError {
+  if (error instanceof StatusError) return error;
+  if (error instanceof GuardError) return staleWrite(error.key, error.key.name);
+  return internal(error instanceof Error ? error.message : String(error), { cause: error });
+}

@@ -1,0 +1,88 @@
+/**
+ * Label and field selectors in their query-string form (`app=web,tier in (a,b)`, `status.phase!=Failed`), compiled to predicates for lists and watches.
+ * https://kubernetes.io/docs/concepts/overview/working-with-objects/labels/#api
+ */
+import { badRequest } from '../errors.ts';
+
+export type LabelPredicate = (labels: Readonly<Record<string, string>>) => boolean;
+
+const SET_REQUIREMENT = /^(!?)\s*([^\s!=,()]+)\s*(?:\s(in|notin)\s*\(([^()]*)\))?$/;
+const EQUALITY_REQUIREMENT = /^([^\s!=,()]+)\s*(==|=|!=)\s*([^\s!=,()]*)$/;
+
+/** Splits at commas that stand outside parentheses. */
+function requirements(selector: string): string[] {
+  const parts: string[] = [];
+  let depth = 0;
+  let start = 0;
+  for (let index = 0; index < selector.length; index++) {
+    const character = selector[index];
+    if (character === '(') depth++;
+    else if (character === ')') depth--;
+    else if (character === ',' && depth === 0) {
+      parts.push(selector.slice(start, index));
+      start = index + 1;
+    }
+  }
+  parts.push(selector.slice(start));
+  return parts.map((part) => part.trim());
+}
+
+function compileRequirement(requirement: string, selector: string): LabelPredicate {
+  const equality = EQUALITY_REQUIREMENT.exec(requirement);
+  if (equality) {
+    const [, key = '', operator, value = ''] = equality;
+    return operator === '!=' ? (labels) => labels[key] !== value : (labels) => labels[key] === value;
+  }
+  const set = SET_REQUIREMENT.exec(requirement);
+  if (!set)
+    throw badRequest(
+      `unable to parse requirement in label selector ${JSON.stringify(selector)}: ${JSON.stringify(requirement)} - expected key=value, key!=value, key in (a,b), key notin (a,b), key or !key`,
+    );
+  const [, negated, key = '', operator, list = ''] = set;
+  const values = new Set(list.split(',').map((value) => value.trim()));
+  if (operator === 'in') return (labels) => labels[key] !== undefined && values.has(labels[key]);
+  if (operator === 'notin') return (labels) => labels[key] === undefined || !values.has(labels[key]);
+  return negated ? (labels) => labels[key] === undefined : (labels) => labels[key] !== undefined;
+}
+
+/** Undefined for an empty selector, which selects everything. Throws BadRequest. */
+export function parseLabelSelector(selector: string | null): LabelPredicate | undefined {
+  if (!selector?.trim()) return undefined;
+  const all = requirements(selector).map((requirement) => compileRequirement(requirement, selector));
+  return (labels) => all.every((matches) => matches(labels));
+}
+
+export interface FieldRequirement {
+  readonly field: string;
+  readonly value: string;
+  readonly negated: boolean;
+}
+
+/** Throws BadRequest for a field that the resource does not offer. */
+export function parseFieldSelector(selector: string | null, selectable: readonly string[]): FieldRequirement[] {
+  if (!selector?.trim()) return [];
+  return selector.split(',').map((requirement) => {
+    const match = /^\s*([^=!]+?)\s*(!=|==|=)\s*(.*?)\s*$/.exec(requirement);
+    if (!match)
+      throw badRequest(
+        `invalid field selector ${JSON.stringify(selector)}: expected field=value or field!=value, got ${JSON.stringify(requirement)}`,
+      );
+    const [, field = '', operator, value = ''] = match;
+    if (!selectable.includes(field))
+      throw badRequest(`field label not supported: ${field} (supported: ${selectable.join(', ')})`);
+    return { field, value, negated: operator === '!=' };
+  });
+}
+
+/** The fields that every resource offers. */
+export const METADATA_FIELDS = ['metadata.name', 'metadata.namespace'] as const;
+
+/** The value that a field selector compares: a missing field is the empty string. */
+export function fieldValue(object: unknown, path: string): string {
+  let value: unknown = object;
+  for (const part of path.split('.')) {
+    if (typeof value !== 'object' || value === null || !Object.hasOwn(value, part)) return '';
+    value = (value as Record<string, unknown>)[part];
+  }
+  return value === undefined || value === null ? '' : String(value);
+}

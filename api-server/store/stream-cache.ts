@@ -1,0 +1,172 @@
+/**
+ * One stream, followed into memory: a ResourceCache for every resource that has records, and the position up to which all of them are complete. The API server has two: the event
+ * log and the ephemeral stream (Leases, Events). Records of sealed kinds are opened here, on their way in.
+ */
+import type { Logger } from 'pino';
+import type { ApiObject } from '../../api-schemas/schema.ts';
+import type { Followed, LogReader, LogRecord } from '../../event-log/event-log.ts';
+import { unavailable } from '../errors.ts';
+import { entryId, makeEntry, type Entry } from './entry.ts';
+import { ResourceCache } from './resource-cache.ts';
+
+/** What the cache must know of a resource to index its objects. */
+export interface Indexing {
+  readonly selectableFields: readonly string[];
+  readonly sealed: readonly string[];
+}
+
+export interface StreamCacheOptions {
+  readonly log: LogReader;
+  readonly indexing: (group: string, resource: string) => Indexing;
+  /** Opens the sealed fields of an object, in place. */
+  readonly unseal: (object: ApiObject, fields: readonly string[]) => Promise<void>;
+  readonly logger: Logger;
+  readonly signal: AbortSignal;
+}
+
+/** How long a read waits for the follower to reach a sequence before it answers 503. */
+const WAIT_MS = 10_000;
+
+interface Waiter {
+  readonly position: number;
+  readonly resolve: () => void;
+}
+
+export class StreamCache {
+  readonly #options: StreamCacheOptions;
+  readonly #resources = new Map<string, ResourceCache>();
+  readonly #positionListeners = new Set<(position: number) => void>();
+  #waiters: Waiter[] = [];
+  #position = 0;
+  #complete = false;
+  #ready: Promise<void> | undefined;
+
+  constructor(options: StreamCacheOptions) {
+    this.#options = options;
+  }
+
+  /** Everything up to here is in, and here is no middle of a transaction. */
+  get position(): number {
+    return this.#position;
+  }
+
+  get complete(): boolean {
+    return this.#complete;
+  }
+
+  resource(group: string, resource: string): ResourceCache {
+    const id = `${group}/${resource}`;
+    let cache = this.#resources.get(id);
+    if (!cache) {
+      cache = new ResourceCache();
+      cache.beginHistory(this.#position);
+      this.#resources.set(id, cache);
+    }
+    return cache;
+  }
+
+  resources(): Iterable<[string, ResourceCache]> {
+    return this.#resources;
+  }
+
+  /** Follows until the signal; resolves once the first snapshot is complete. */
+  start(): Promise<void> {
+    this.#ready ??= new Promise((resolve, reject) => void this.#follow(resolve).catch(reject));
+    return this.#ready;
+  }
+
+  async #follow(ready: () => void): Promise<void> {
+    const { log, signal, logger } = this.#options;
+    const onUnreadable = (sequence: number, reason: string) =>
+      logger.error({ sequence, reason }, 'record is unreadable and was passed over');
+    for await (const followed of log.follow({ from: 'snapshot', signal, onUnreadable })) {
+      if (followed.kind === 'reset') this.#reset();
+      await this.#apply(followed);
+      if (followed.caughtUp && !this.#complete) {
+        this.#complete = true;
+        for (const cache of this.#resources.values()) cache.beginHistory(this.#position);
+        ready();
+      }
+    }
+  }
+
+  /** The follower begins again from a snapshot: watches end, and their clients list again. */
+  #reset(): void {
+    this.#options.logger.warn('the log was trimmed beyond the cursor; filling the cache again');
+    for (const cache of this.#resources.values()) cache.clear();
+    this.#complete = false;
+  }
+
+  async #apply(followed: Followed): Promise<void> {
+    const opened = await Promise.all(followed.records.map((record) => this.#open(record)));
+    followed.records.forEach((record, index) => this.#put(record, opened[index]));
+    if (followed.position > this.#position) this.#advance(followed.position);
+  }
+
+  async #open(record: LogRecord): Promise<ApiObject | undefined> {
+    if (record.object.length === 0) return undefined;
+    try {
+      const object = JSON.parse(
+        Buffer.from(record.object.buffer, record.object.byteOffset, record.object.byteLength).toString(),
+      ) as ApiObject;
+      const { sealed } = this.#options.indexing(record.key.group, record.key.resource);
+      if (sealed.length > 0) await this.#options.unseal(object, sealed);
+      return object;
+    } catch (error) {
+      this.#options.logger.error({ sequence: record.sequence, err: error }, 'record is unreadable and was passed over');
+      return undefined;
+    }
+  }
+
+  #put(record: LogRecord, object: ApiObject | undefined): void {
+    const { key, sequence } = record;
+    const cache = this.resource(key.group, key.resource);
+    const { selectableFields } = this.#options.indexing(key.group, key.resource);
+    const asEntry = (): Entry | undefined => object && makeEntry({ key, sequence, object, selectableFields });
+    if (record.verb === 'delete') {
+      cache.remove(entryId(key), sequence, (previous) => asEntry() ?? { ...previous, sequence }, this.#complete);
+      return;
+    }
+    const entry = asEntry();
+    if (entry) cache.put(entry, this.#complete);
+  }
+
+  #advance(position: number): void {
+    this.#position = position;
+    if (this.#waiters.length > 0) {
+      const due = this.#waiters.filter((waiter) => waiter.position <= position);
+      this.#waiters = this.#waiters.filter((waiter) => waiter.position > position);
+      for (const waiter of due) waiter.resolve();
+    }
+    for (const listener of this.#positionListeners) listener(position);
+  }
+
+  onPosition(listener: (position: number) => void): () => void {
+    this.#positionListeners.add(listener);
+    return () => this.#positionListeners.delete(listener);
+  }
+
+  /** Resolves once the cache has reached `position`. Rejects with 503 after `WAIT_MS`. */
+  reached(position: number): Promise<void> {
+    if (position <= this.#position) return Promise.resolve();
+    return new Promise((resolve, reject) => {
+      const waiter: Waiter = {
+        position,
+        resolve: () => {
+          clearTimeout(timer);
+          resolve();
+        },
+      };
+      const timer = setTimeout(() => {
+        this.#waiters = this.#waiters.filter((other) => other !== waiter);
+        reject(unavailable(`the event log has not been followed up to revision ${position} in time; try again`));
+      }, WAIT_MS);
+      this.#waiters.push(waiter);
+    });
+  }
+
+  /** Waits until a read that begins now sees every write that was acknowledged before it, by whichever API server. */
+  async current(): Promise<void> {
+    await this.reached(await this.#options.log.lastSequence());
+  }
+}

@@ -1,0 +1,42 @@
+/**
+ * What a few kinds add to the generic path of a write: values that the server allocates or derives, and what holds an object back from ending. Everything that a schema can say stands in the
+ * schema; a kind is listed here only where code is needed. Called by `verbs/write.ts` and `verbs/delete.ts`.
+ */
+import type { ApiObject, ResourceDefinition } from '../../api-schemas/schema.ts';
+import type { Call } from '../call.ts';
+import { namespaces } from './namespaces.ts';
+import { persistentVolumeClaims, persistentVolumes } from './persistent-volumes.ts';
+import { pods } from './pods.ts';
+import { secrets } from './secrets.ts';
+import { serviceKind, type ServiceRanges } from './services.ts';
+
+export interface Kind {
+  /** Turns convenience fields into the stored ones. */
+  beforeDefaults?(object: ApiObject, old: ApiObject | undefined): void;
+  prepareCreate?(object: ApiObject, call: Call): void | Promise<void>;
+  prepareUpdate?(object: ApiObject, old: ApiObject, call: Call): void | Promise<void>;
+  /** The object has just been marked for deletion. */
+  prepareDelete?(object: ApiObject): void;
+  /** Seconds of grace for a deletion; `requested` is what the client asked for. Default 0. */
+  gracePeriodSeconds?(object: ApiObject, requested: number | undefined): number;
+  /** Holders beside `metadata.finalizers`. */
+  finalizers?(object: ApiObject): readonly string[];
+}
+
+export interface Kinds {
+  of(definition: Pick<ResourceDefinition, 'group' | 'resource'>): Kind;
+}
+
+const PLAIN: Kind = {};
+
+export function makeKinds(options: { services: ServiceRanges }): Kinds {
+  const kinds: Readonly<Record<string, Kind>> = {
+    '/namespaces': namespaces,
+    '/persistentvolumeclaims': persistentVolumeClaims,
+    '/persistentvolumes': persistentVolumes,
+    '/pods': pods,
+    '/secrets': secrets,
+    '/services': serviceKind(options.services),
+  };
+  return { of: ({ group, resource }) => kinds[`${group}/${resource}`] ?? PLAIN };
+}

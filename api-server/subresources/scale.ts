@@ -1,0 +1,106 @@
+/**
+ * The scale subresource: one number to set on any kind whose schema says where its replicas stand. https://kubernetes.io/docs/reference/kubernetes-api/autoscaling-resources/scale-v1/
+ */
+import type { ApiObject, ScalePaths } from '../../api-schemas/schema.ts';
+import { asObject, contentTypeOf, readBody, readObject } from '../body.ts';
+import type { Call, KindSchema } from '../call.ts';
+import { parseJson } from '../codec/json.ts';
+import { badRequest, internal, methodNotAllowed, staleWrite, unsupportedMediaType } from '../errors.ts';
+import { mergePatch } from '../patch/merge-patch.ts';
+import { jsonPatch } from '../patch/json-patch.ts';
+import { sendObject } from '../respond.ts';
+import { fieldValue } from '../store/selectors.ts';
+import { decode, type Entry } from '../store/entry.ts';
+import { find } from '../verbs/get.ts';
+import { changeObject } from '../verbs/update.ts';
+
+const PATCHES = [
+  'application/json-patch+json',
+  'application/merge-patch+json',
+  'application/strategic-merge-patch+json',
+];
+
+function at(object: ApiObject, path: string): unknown {
+  let value: unknown = object;
+  for (const part of path.split('.').filter(Boolean)) value = (value as Record<string, unknown> | undefined)?.[part];
+  return value;
+}
+
+function set(object: ApiObject, path: string, value: unknown): void {
+  const parts = path.split('.').filter(Boolean);
+  const last = parts.pop() ?? '';
+  let parent: Record<string, unknown> = object;
+  for (const part of parts) parent = (parent[part] ??= {}) as Record<string, unknown>;
+  parent[last] = value;
+}
+
+/** A label selector in the form of a query string. */
+function selectorText(selector: unknown): string {
+  if (typeof selector === 'string') return selector;
+  const { matchLabels = {}, matchExpressions = [] } = (selector ?? {}) as {
+    matchLabels?: Record<string, string>;
+    matchExpressions?: { key: string; operator: string; values?: string[] }[];
+  };
+  const expressions = matchExpressions.map(({ key, operator, values = [] }) => {
+    if (operator === 'Exists') return key;
+    if (operator === 'DoesNotExist') return `!${key}`;
+    return `${key} ${operator === 'In' ? 'in' : 'notin'} (${values.join(',')})`;
+  });
+  return [...Object.entries(matchLabels).map(([key, value]) => `${key}=${value}`), ...expressions].join(',');
+}
+
+function scaleOf(entry: Entry, paths: ScalePaths): ApiObject {
+  const object = decode(entry);
+  const { name, namespace, uid, resourceVersion, creationTimestamp } = object.metadata;
+  return {
+    kind: 'Scale',
+    apiVersion: 'autoscaling/v1',
+    metadata: { name, namespace, uid, resourceVersion, creationTimestamp } as ApiObject['metadata'],
+    spec: { replicas: at(object, paths.specReplicasPath) ?? 0 },
+    status: {
+      replicas: at(object, paths.statusReplicasPath) ?? 0,
+      ...(paths.labelSelectorPath && { selector: selectorText(at(object, paths.labelSelectorPath)) }),
+    },
+  };
+}
+
+export async function scale(call: Call): Promise<void> {
+  const { definition, services, target } = call;
+  const paths = definition.scale;
+  const schema = services.registry.type('io.k8s.api.autoscaling.v1.Scale');
+  if (!paths || !schema) throw internal(`${definition.resource} declare no scale paths`);
+  const scaleKind: KindSchema = { group: 'autoscaling', version: 'v1', kind: 'Scale', schema };
+  const answer = (entry: Entry) => sendObject(call, scaleOf(entry, paths));
+  if (target.verb === 'get') return answer(await find(call));
+
+  let propose: (current: ApiObject) => ApiObject;
+  if (target.verb === 'update') {
+    const given = await readObject(call, scaleKind);
+    propose = () => given;
+  } else if (target.verb === 'patch') {
+    const contentType = contentTypeOf(call);
+    if (!PATCHES.includes(contentType)) throw unsupportedMediaType(contentType, PATCHES);
+    const { value } = parseJson(await readBody(call), { duplicates: false });
+    const patch = contentType === 'application/json-patch+json' ? jsonPatch : mergePatch;
+    propose = (current) =>
+      asObject(call, { value: patch(current, value), duplicates: [], definition: scaleKind, validation: 'Warn' });
+  } else throw methodNotAllowed(call.request.method ?? '');
+
+  const entry = await changeObject(
+    call,
+    (current) => {
+      const wanted = propose(scaleOf(current, paths));
+      const { resourceVersion } = wanted.metadata;
+      if (resourceVersion && resourceVersion !== String(current.sequence)) throw staleWrite(definition, target.name);
+      const replicas = Number(fieldValue(wanted, 'spec.replicas') || 0);
+      if (!Number.isSafeInteger(replicas) || replicas < 0)
+        throw badRequest(`spec.replicas: Invalid value: ${replicas}: must be greater than or equal to 0`);
+      const object = decode(current);
+      set(object, paths.specReplicasPath, replicas);
+      return object;
+    },
+    { verb: target.verb, subresource: 'scale' },
+  );
+  call.response.setHeader('Reckon-Revision', entry.sequence);
+  answer(entry);
+}

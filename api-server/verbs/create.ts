@@ -1,0 +1,81 @@
+/**
+ * POST of a new object. A name that is taken is a conflict that the log decides; a generated name is tried again.
+ */
+import { randomInt } from 'node:crypto';
+import type { ApiObject } from '../../api-schemas/schema.ts';
+import { GuardError } from '../../event-log/event-log.ts';
+import { readObject } from '../body.ts';
+import { keyOf, type Call } from '../call.ts';
+import { alreadyExists, badRequest, forbidden, notFound } from '../errors.ts';
+import { sendEntry } from '../respond.ts';
+import { entryId, type Entry } from '../store/entry.ts';
+import { MAX_RETRIES, writeNew, type WriteOptions } from './write.ts';
+
+const SUFFIX_ALPHABET = 'bcdfghjklmnpqrstvwxz2456789';
+const SUFFIX_LENGTH = 5;
+const MAX_GENERATED_PREFIX = 58;
+
+export async function create(call: Call): Promise<void> {
+  const object = await readObject(call);
+  const { namespace } = object.metadata;
+  if (call.definition.namespaced && namespace && namespace !== call.target.namespace) {
+    throw badRequest(
+      `the namespace of the provided object does not match the namespace sent on the request: ${namespace}, ${call.target.namespace}`,
+    );
+  }
+  if (object.metadata.resourceVersion) throw badRequest('resourceVersion should not be set on objects to be created');
+  const entry = await createObject(call, object, { verb: 'create' });
+  call.response.setHeader('Reckon-Revision', entry.sequence);
+  sendEntry(call, entry, 201);
+}
+
+/** Appends a new object under its own or a generated name. Also the create half of server-side apply. */
+export async function createObject(call: Call, proposed: ApiObject, options: WriteOptions): Promise<Entry> {
+  const { definition, services } = call;
+  const { generateName } = proposed.metadata;
+  const generated = !proposed.metadata.name && generateName !== undefined && generateName !== '';
+  requireNamespace(call);
+  const cache = services.store.cache(definition);
+  for (let attempt = 0; ; attempt++) {
+    const object = structuredClone(proposed);
+    if (generated) object.metadata.name = generateName.slice(0, MAX_GENERATED_PREFIX) + suffix();
+    const id = entryId(keyOf(call, object.metadata.name));
+    const existing = cache.get(id);
+    if (existing && (!generated || attempt >= MAX_RETRIES)) throw alreadyExists(definition, object.metadata.name);
+    if (existing) continue;
+    try {
+      return await writeNew(call, object, { ...options, guard: cache.guard(id) });
+    } catch (error) {
+      if (!(error instanceof GuardError)) throw error;
+      if (attempt >= MAX_RETRIES) throw alreadyExists(definition, object.metadata.name);
+      await services.store.current(definition);
+    }
+  }
+}
+
+const suffix = (): string =>
+  Array.from({ length: SUFFIX_LENGTH }, () => SUFFIX_ALPHABET[randomInt(SUFFIX_ALPHABET.length)]).join('');
+
+/** An object can be made only in a namespace that exists and is not on its way out. */
+function requireNamespace(call: Call): void {
+  const { definition, services, target } = call;
+  if (!definition.namespaced) return;
+  const namespaces = services.registry.byResource('', 'v1', 'namespaces');
+  if (!namespaces) return;
+  const entry = services.store.cache(namespaces).get(entryId({ namespace: '', name: target.namespace }));
+  if (!entry) throw notFound(namespaces, target.namespace);
+  if (entry.fields['status.phase'] === 'Terminating') {
+    throw forbidden(
+      definition,
+      target.name,
+      `unable to create new content in namespace ${target.namespace} because it is being terminated`,
+      [
+        {
+          reason: 'NamespaceTerminating',
+          message: `namespace ${target.namespace} is being terminated`,
+          field: 'metadata.namespace',
+        },
+      ],
+    );
+  }
+}

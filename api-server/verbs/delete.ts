@@ -1,0 +1,190 @@
+/**
+ * DELETE of one object or of a collection. What has finalizers, or a grace period to spend, is marked and stays until they are gone; everything else ends at once, with a tombstone that
+ * carries the final object.
+ */
+import type { ApiObject } from '../../api-schemas/schema.ts';
+import { GuardError } from '../../event-log/event-log.ts';
+import { readValue } from '../body.ts';
+import { isDryRun, type Call } from '../call.ts';
+import { badRequest, conflict, staleWrite, success } from '../errors.ts';
+import { isTrue } from '../request.ts';
+import { sendEntry, sendList, sendJson } from '../respond.ts';
+import { decode, entryId, type Entry } from '../store/entry.ts';
+import { find, readAtLeast } from './get.ts';
+import { entryFilter } from './list.ts';
+import { isFinished, MAX_RETRIES } from './write.ts';
+
+/** meta/v1 DeleteOptions, from the body or the query. */
+interface DeleteOptions {
+  readonly gracePeriodSeconds?: number;
+  readonly propagationPolicy?: string;
+  readonly orphanDependents?: boolean;
+  readonly preconditions?: { readonly uid?: string; readonly resourceVersion?: string };
+  readonly dryRun?: readonly string[];
+}
+
+const POLICIES = ['Background', 'Foreground', 'Orphan'];
+export const FOREGROUND_FINALIZER = 'foregroundDeletion';
+export const ORPHAN_FINALIZER = 'orphan';
+
+async function readOptions(call: Call): Promise<DeleteOptions> {
+  const hasBody =
+    Number(call.request.headers['content-length'] ?? 0) > 0 || call.request.headers['transfer-encoding'] !== undefined;
+  const body = hasBody ? await readValue(call) : {};
+  if (typeof body !== 'object' || body === null || Array.isArray(body))
+    throw badRequest('the body of a delete must be a DeleteOptions object');
+  const options = { ...(body as DeleteOptions) } as { -readonly [K in keyof DeleteOptions]: DeleteOptions[K] };
+  const grace = call.query.get('gracePeriodSeconds');
+  if (grace !== null) options.gracePeriodSeconds = Number(grace);
+  const policy = call.query.get('propagationPolicy');
+  if (policy !== null) options.propagationPolicy = policy;
+  if (call.query.has('orphanDependents')) options.orphanDependents = isTrue(call.query.get('orphanDependents'));
+  const { gracePeriodSeconds, propagationPolicy, orphanDependents } = options;
+  if (gracePeriodSeconds !== undefined && (!Number.isSafeInteger(gracePeriodSeconds) || gracePeriodSeconds < 0))
+    throw badRequest(`gracePeriodSeconds: Invalid value: ${gracePeriodSeconds}: expected whole seconds, 0 or more`);
+  if (propagationPolicy && !POLICIES.includes(propagationPolicy))
+    throw badRequest(
+      `propagationPolicy: Unsupported value: ${JSON.stringify(propagationPolicy)}: supported values: ${POLICIES.map((name) => JSON.stringify(name)).join(', ')}`,
+    );
+  if (propagationPolicy && orphanDependents !== undefined)
+    throw badRequest('orphanDependents and propagationPolicy cannot both be set');
+  return options;
+}
+
+export async function deleteOne(call: Call): Promise<void> {
+  const options = await readOptions(call);
+  const { definition, response } = call;
+  let entry = await find({ ...call, query: new URLSearchParams({ resourceVersion: '0' }) }).catch(() =>
+    find({ ...call, query: new URLSearchParams() }),
+  );
+  for (let attempt = 0; ; attempt++) {
+    try {
+      const { entry: final, gone } = await deleteEntry(call, entry, options);
+      response.setHeader('Reckon-Revision', final.sequence);
+      if (gone && definition.resource !== 'pods') {
+        return sendJson(
+          call,
+          200,
+          success({
+            name: entry.key.name,
+            ...(definition.group && { group: definition.group }),
+            kind: definition.resource,
+            uid: entry.uid,
+          }),
+        );
+      }
+      return sendEntry(call, final);
+    } catch (error) {
+      if (!(error instanceof GuardError)) throw error;
+      if (attempt >= MAX_RETRIES || options.preconditions?.resourceVersion)
+        throw staleWrite(definition, entry.key.name);
+      await call.services.store.current(definition);
+      entry = await find({ ...call, query: new URLSearchParams({ resourceVersion: '0' }) });
+    }
+  }
+}
+
+export async function deleteCollection(call: Call): Promise<void> {
+  const options = await readOptions(call);
+  const { definition, services } = call;
+  await readAtLeast(call, null);
+  const filter = entryFilter(call);
+  const entries = services.store
+    .cache(definition)
+    .list()
+    .filter((entry) => !filter || filter(entry));
+  const deleted = await Promise.all(entries.map((entry) => deleteLatest(call, entry, options)));
+  sendList(call, { entries: deleted, revision: services.store.stream(definition).position });
+}
+
+/** An object of a collection may change while the collection is deleted; it is deleted all the same. */
+async function deleteLatest(call: Call, first: Entry, options: DeleteOptions): Promise<Entry> {
+  const { definition, services } = call;
+  let entry = first;
+  for (let attempt = 0; ; attempt++) {
+    try {
+      return (await deleteEntry(call, entry, options)).entry;
+    } catch (error) {
+      if (!(error instanceof GuardError)) throw error;
+      await services.store.current(definition);
+      const latest = services.store.cache(definition).get(entryId(entry.key));
+      if (!latest || latest.uid !== entry.uid) return entry;
+      if (attempt >= MAX_RETRIES) throw staleWrite(definition, entry.key.name);
+      entry = latest;
+    }
+  }
+}
+
+/** Marks or ends one object. Rejects with GuardError when it has moved on. */
+async function deleteEntry(call: Call, entry: Entry, options: DeleteOptions): Promise<{ entry: Entry; gone: boolean }> {
+  const { definition, services, identity, requestId, causes } = call;
+  checkPreconditions(call, entry, options);
+  const object = decode(entry);
+  const kind = services.kinds.of(definition);
+  const before = JSON.stringify(object);
+  mark(object, {
+    graceSeconds: kind.gracePeriodSeconds?.(object, options.gracePeriodSeconds) ?? 0,
+    policy: policyOf(options),
+    hasGeneration: definition.hasGeneration,
+  });
+  kind.prepareDelete?.(object);
+  const gone = isFinished(object, kind.finalizers?.(object));
+  if (isDryRun(call) || options.dryRun?.includes('All')) return { entry, gone };
+  if (!gone && JSON.stringify(object) === before) return { entry, gone };
+  const append = {
+    definition,
+    key: entry.key,
+    plane: 'desired',
+    guard: entry.sequence,
+    object,
+    actor: identity.user,
+    requestId,
+    causes,
+  } as const;
+  return { entry: await services.store.append({ ...append, verb: gone ? 'delete' : 'update' }), gone };
+}
+
+function checkPreconditions(call: Call, entry: Entry, { preconditions }: DeleteOptions): void {
+  const { name } = entry.key;
+  if (preconditions?.uid && preconditions.uid !== entry.uid) {
+    throw conflict(
+      call.definition,
+      name,
+      `Precondition failed: UID in precondition: ${preconditions.uid}, UID in object meta: ${entry.uid}`,
+    );
+  }
+  if (preconditions?.resourceVersion && preconditions.resourceVersion !== String(entry.sequence)) {
+    throw conflict(
+      call.definition,
+      name,
+      `Precondition failed: ResourceVersion in precondition: ${preconditions.resourceVersion}, ResourceVersion in object meta: ${entry.sequence}`,
+    );
+  }
+}
+
+function policyOf({ propagationPolicy, orphanDependents }: DeleteOptions): string | undefined {
+  if (orphanDependents !== undefined) return orphanDependents ? 'Orphan' : 'Background';
+  return propagationPolicy;
+}
+
+/** Sets what a deletion sets; a second deletion may shorten the grace, never lengthen it. */
+function mark(
+  object: ApiObject,
+  options: { graceSeconds: number; policy: string | undefined; hasGeneration: boolean },
+): void {
+  const { metadata } = object;
+  const { graceSeconds, policy, hasGeneration } = options;
+  const finalizers = new Set(metadata.finalizers ?? []);
+  if (policy !== undefined) {
+    finalizers.delete(FOREGROUND_FINALIZER);
+    finalizers.delete(ORPHAN_FINALIZER);
+    if (policy === 'Foreground') finalizers.add(FOREGROUND_FINALIZER);
+    if (policy === 'Orphan') finalizers.add(ORPHAN_FINALIZER);
+  }
+  if (finalizers.size > 0) metadata.finalizers = [...finalizers];
+  else delete metadata.finalizers;
+  if (metadata.deletionTimestamp !== undefined && graceSeconds >= (metadata.deletionGracePeriodSeconds ?? 0)) return;
+  if (metadata.deletionTimestamp === undefined && hasGeneration) metadata.generation = (metadata.generation ?? 0) + 1;
+  metadata.deletionTimestamp = new Date(Date.now() + graceSeconds * 1000).toISOString().replace(/\.\d{3}Z$/, 'Z');
+  metadata.deletionGracePeriodSeconds = graceSeconds;
+}

@@ -1,0 +1,40 @@
+/**
+ * GET of one object: as new as the log itself unless the client says which version will do.
+ * https://kubernetes.io/docs/reference/using-api/api-concepts/#resource-versions
+ */
+import { keyOf, type Call } from '../call.ts';
+import { badRequest, notFound } from '../errors.ts';
+import { sendEntry } from '../respond.ts';
+import { entryId, type Entry } from '../store/entry.ts';
+
+export async function get(call: Call): Promise<void> {
+  sendEntry(call, await find(call));
+}
+
+/** The object the call names, read by the call's `resourceVersion`. Throws NotFound. */
+export async function find(call: Call): Promise<Entry> {
+  const { definition, services, target } = call;
+  await readAtLeast(call, call.query.get('resourceVersion'));
+  const entry = services.store.cache(definition).get(entryId(keyOf(call)));
+  if (!entry) throw notFound(definition, target.name);
+  return entry;
+}
+
+/** Unset: everything acknowledged so far. `0`: whatever is at hand. N: N or newer. */
+export async function readAtLeast(
+  call: Pick<Call, 'definition' | 'services'>,
+  resourceVersion: string | null,
+): Promise<void> {
+  const { definition, services } = call;
+  if (resourceVersion === null || resourceVersion === '') return services.store.current(definition);
+  const wanted = parseRevision(resourceVersion);
+  if (wanted > 0) await services.store.stream(definition).reached(wanted);
+}
+
+export function parseRevision(value: string): number {
+  if (!/^\d{1,15}$/.test(value))
+    throw badRequest(
+      `resourceVersion: Invalid value: ${JSON.stringify(value)}: expected a decimal revision as the server hands them out`,
+    );
+  return Number(value);
+}

@@ -1,0 +1,111 @@
+/**
+ * GET of a collection: one consistent revision, in pages if the client asks for pages. Every page of a list comes from the snapshot that its first page was taken from.
+ */
+import { randomUUID } from 'node:crypto';
+import type { Call } from '../call.ts';
+import { badRequest, expired } from '../errors.ts';
+import { sendList } from '../respond.ts';
+import { makeEntry, type Entry } from '../store/entry.ts';
+import { METADATA_FIELDS, parseFieldSelector, parseLabelSelector } from '../store/selectors.ts';
+import { parseRevision, readAtLeast } from './get.ts';
+
+export type EntryPredicate = (entry: Entry) => boolean;
+
+/** The call's namespace, label selector and field selector in one predicate; undefined when everything matches. */
+export function entryFilter(call: Pick<Call, 'query' | 'target' | 'definition'>): EntryPredicate | undefined {
+  const { query, target, definition } = call;
+  const labels = parseLabelSelector(query.get('labelSelector'));
+  const fields = parseFieldSelector(query.get('fieldSelector'), [...METADATA_FIELDS, ...definition.selectableFields]);
+  const namespace = definition.namespaced ? target.namespace : '';
+  if (target.name !== '') fields.push({ field: 'metadata.name', value: target.name, negated: false });
+  if (!labels && fields.length === 0 && namespace === '') return undefined;
+  return (entry) =>
+    (namespace === '' || entry.key.namespace === namespace) &&
+    (!labels || labels(entry.labels)) &&
+    fields.every(({ field, value, negated }) => (entry.fields[field] === value) !== negated);
+}
+
+/** A list whose remaining pages are still wanted. */
+interface Snapshot {
+  readonly revision: number;
+  readonly entries: readonly Entry[];
+  readonly expiresAt: number;
+}
+
+const SNAPSHOT_LIFE_MS = 5 * 60_000;
+/** More unfinished paged lists than this, and the oldest must begin again. */
+const MAX_SNAPSHOTS = 1_000;
+const snapshots = new Map<string, Snapshot>();
+
+export async function list(call: Call): Promise<void> {
+  const { query } = call;
+  const limit = Number(query.get('limit') ?? '0');
+  if (!Number.isSafeInteger(limit) || limit < 0)
+    throw badRequest(
+      `limit: Invalid value: ${JSON.stringify(query.get('limit'))}: expected a whole number of objects, 0 or more`,
+    );
+  const token = query.get('continue');
+  const { snapshot, start } = token ? resume(token) : { snapshot: await take(call), start: 0 };
+  const end = limit > 0 ? Math.min(start + limit, snapshot.entries.length) : snapshot.entries.length;
+  const remaining = snapshot.entries.length - end;
+  sendList(call, {
+    entries: start === 0 && remaining === 0 ? snapshot.entries : snapshot.entries.slice(start, end),
+    revision: snapshot.revision,
+    ...(remaining > 0 && { continueToken: suspend(snapshot, end), remaining }),
+  });
+}
+
+async function take(call: Call): Promise<Snapshot> {
+  const { definition, services, query } = call;
+  const filter = entryFilter(call);
+  const expiresAt = Date.now() + SNAPSHOT_LIFE_MS;
+  if (query.get('resourceVersionMatch') === 'Exact') {
+    const revision = parseRevision(query.get('resourceVersion') ?? '');
+    const entries = await entriesAt(call, revision);
+    return { revision, entries: filter ? entries.filter(filter) : entries, expiresAt };
+  }
+  await readAtLeast(call, query.get('resourceVersion'));
+  const entries = services.store.cache(definition).list();
+  return {
+    revision: services.store.stream(definition).position,
+    entries: filter ? entries.filter(filter) : entries,
+    expiresAt,
+  };
+}
+
+/** Every object of the call's resource as it stood at a past revision. */
+async function entriesAt(call: Call, revision: number): Promise<readonly Entry[]> {
+  const { definition, services } = call;
+  await services.store.stream(definition).reached(revision);
+  if (services.store.stream(definition).position === revision) return services.store.cache(definition).list();
+  if (!services.history || definition.storage !== 'log')
+    throw expired(`The resourceVersion for the provided list is too old: ${revision}`);
+  const { group, resource, selectableFields } = definition;
+  const versions = await services.history.listAt({ group, resource }, revision);
+  return versions.map(({ key, sequence, object }) => makeEntry({ key, sequence, object, selectableFields }));
+}
+
+function suspend(snapshot: Snapshot, start: number): string {
+  const now = Date.now();
+  for (const [id, { expiresAt }] of snapshots) if (expiresAt < now) snapshots.delete(id);
+  if (snapshots.size >= MAX_SNAPSHOTS) snapshots.delete(snapshots.keys().next().value as string);
+  const id = randomUUID();
+  snapshots.set(id, snapshot);
+  return Buffer.from(JSON.stringify({ id, start })).toString('base64url');
+}
+
+function resume(token: string): { snapshot: Snapshot; start: number } {
+  let read: { id?: unknown; start?: unknown };
+  try {
+    read = JSON.parse(Buffer.from(token, 'base64url').toString()) as typeof read;
+  } catch (cause) {
+    throw badRequest('continue key is not valid: expected the token of an earlier page', { cause });
+  }
+  const snapshot = snapshots.get(String(read.id));
+  if (!snapshot || typeof read.start !== 'number') {
+    throw expired(
+      'The provided continue parameter is too old to display a consistent list result. You can start a new list without the continue parameter.',
+    );
+  }
+  return { snapshot, start: read.start };
+}

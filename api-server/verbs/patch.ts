@@ -1,0 +1,135 @@
+/**
+ * PATCH in its four forms: JSON patch, merge patch, strategic merge patch and server-side apply, each computed on the newest object and computed again when another write came first.
+ * https://kubernetes.io/docs/reference/using-api/api-concepts/#patch-and-update
+ */
+import type { ApiObject } from '../../api-schemas/schema.ts';
+import { asObject, contentTypeOf, fieldValidationOf, readBody, type FieldValidation } from '../body.ts';
+import { keyOf, managerOf, type Call } from '../call.ts';
+import { parseJson } from '../codec/json.ts';
+import { parseYaml } from '../codec/yaml.ts';
+import { badRequest, StatusError, unsupportedMediaType } from '../errors.ts';
+import { applyPatch, ApplyConflict } from '../patch/apply.ts';
+import { jsonPatch } from '../patch/json-patch.ts';
+import { mergePatch } from '../patch/merge-patch.ts';
+import { PatchError } from '../patch/patch-error.ts';
+import { strategicMergePatch } from '../patch/strategic-merge.ts';
+import { isTrue } from '../request.ts';
+import { sendEntry } from '../respond.ts';
+import { decode, entryId, type Entry } from '../store/entry.ts';
+import { createObject } from './create.ts';
+import { changeObject } from './update.ts';
+
+export const PATCH_TYPES = [
+  'application/json-patch+json',
+  'application/merge-patch+json',
+  'application/strategic-merge-patch+json',
+  'application/apply-patch+yaml',
+] as const;
+
+export async function patch(call: Call): Promise<void> {
+  const contentType = contentTypeOf(call);
+  const body = await readBody(call);
+  const validation = fieldValidationOf(call);
+  const entry =
+    contentType === 'application/apply-patch+yaml' || contentType === 'application/apply-patch+cbor'
+      ? await apply(call, body, validation)
+      : await change(call, computeFor(call, contentType, body), validation);
+  call.response.setHeader('Reckon-Revision', entry.entry.sequence);
+  sendEntry(call, entry.entry, entry.created ? 201 : 200);
+}
+
+interface Patched {
+  readonly entry: Entry;
+  readonly created: boolean;
+}
+
+type Compute = (current: ApiObject) => unknown;
+
+function computeFor(call: Call, contentType: string, body: Buffer): Compute {
+  const { value } = parseJson(body, { duplicates: false });
+  switch (contentType) {
+    case 'application/json-patch+json':
+      return (current) => jsonPatch(current, value);
+    case 'application/merge-patch+json':
+      return (current) => mergePatch(current, value);
+    case 'application/strategic-merge-patch+json':
+      return (current) => strategicMergePatch(current, value, call.definition.schema);
+    default:
+      throw unsupportedMediaType(contentType, PATCH_TYPES);
+  }
+}
+
+async function change(call: Call, compute: Compute, validation: FieldValidation): Promise<Patched> {
+  const propose = (current: Entry): ApiObject => {
+    const patched = translated(call, () => compute(decode(current)));
+    return asObject(call, { value: patched, duplicates: [], definition: call.definition, validation });
+  };
+  return { entry: await changeObject(call, propose, { verb: 'patch' }), created: false };
+}
+
+/** Server-side apply: creates what is not there yet. https://kubernetes.io/docs/reference/using-api/server-side-apply/ */
+async function apply(call: Call, body: Buffer, validation: FieldValidation): Promise<Patched> {
+  const { definition, services, query, target } = call;
+  if (!query.get('fieldManager'))
+    throw badRequest(
+      'PatchOptions.meta.k8s.io "" is invalid: fieldManager: Required value: is required for apply patch',
+    );
+  const { value, duplicates } = parseYaml(body, { duplicates: validation !== 'Ignore' });
+  const config = asObject(call, { value, duplicates, definition, validation });
+  if (config.metadata.name && config.metadata.name !== target.name) {
+    throw badRequest(
+      `the name of the object (${config.metadata.name}) does not match the name on the URL (${target.name})`,
+    );
+  }
+  config.metadata.name = target.name;
+  const force = isTrue(query.get('force'));
+  const compute = (live: ApiObject | undefined) =>
+    translated(call, () =>
+      applyPatch({
+        live,
+        config: structuredClone(config),
+        manager: managerOf(call),
+        force,
+        schema: definition.schema,
+        time: new Date().toISOString().replace(/\.\d{3}Z$/, 'Z'),
+        ...(target.subresource && { subresource: target.subresource }),
+      }),
+    );
+  if (!services.store.cache(definition).get(entryId(keyOf(call)))) await services.store.current(definition);
+  if (!services.store.cache(definition).get(entryId(keyOf(call))) && !target.subresource) {
+    const { object, managedFields } = compute(undefined);
+    return { entry: await createObject(call, object, { verb: 'apply', managedFields }), created: true };
+  }
+  let managedFields: unknown[] | undefined;
+  const propose = (current: Entry): ApiObject => {
+    const applied = compute(decode(current));
+    managedFields = applied.managedFields;
+    return applied.object;
+  };
+  return {
+    entry: await changeObject(call, propose, { verb: 'apply', managedFields: () => managedFields }),
+    created: false,
+  };
+}
+
+/** What the pure patch functions throw, as the API says it. */
+function translated<T>(call: Call, compute: () => T): T {
+  try {
+    return compute();
+  } catch (error) {
+    if (error instanceof ApplyConflict) {
+      throw new StatusError('Conflict', error.message, {
+        name: call.target.name,
+        group: call.definition.group,
+        kind: call.definition.resource,
+        causes: error.conflicts.map(({ fieldPath, message }) => ({
+          reason: 'FieldManagerConflict',
+          message,
+          field: fieldPath,
+        })),
+      });
+    }
+    if (error instanceof PatchError) throw badRequest(error.message, { cause: error });
+    throw error;
+  }
+}

@@ -1,0 +1,237 @@
+/**
+ * What every write has in common: turning a proposed object into the record that is appended. Create, update, patch, delete and the subresources prepare a proposal; here it is defaulted,
+ * checked, given its metadata and field ownership, and appended under the guard it was computed on.
+ */
+import { randomUUID } from 'node:crypto';
+import { isDeepStrictEqual } from 'node:util';
+import type { ApiObject } from '../../api-schemas/schema.ts';
+import type { Plane, Verb } from '../../event-log/event-log.ts';
+import { applyDefaults } from '../admission/defaults.ts';
+import { validate } from '../admission/validate.ts';
+import { isDryRun, keyOf, managerOf, type Call } from '../call.ts';
+import { conflict, invalid, staleWrite } from '../errors.ts';
+import { trackUpdate } from '../patch/managed-fields.ts';
+import { decode, makeEntry, type Entry } from '../store/entry.ts';
+
+/** How often a write that computes its object from the stored one is computed again when it was overtaken. */
+export const MAX_RETRIES = 5;
+
+const now = (): string => new Date().toISOString().replace(/\.\d{3}Z$/, 'Z');
+
+/** Server-side apply has computed the field ownership itself; everything else is tracked by comparing. */
+export interface WriteOptions {
+  readonly verb: Verb;
+  readonly managedFields?: unknown[];
+  readonly subresource?: string;
+}
+
+const provenance = (call: Call) => ({ actor: call.identity.user, requestId: call.requestId, causes: call.causes });
+
+function check(call: Call, object: ApiObject, old: ApiObject | undefined): void {
+  const faults = validate(object, old, call.definition);
+  if (faults.length > 0) {
+    throw invalid(
+      call.definition,
+      object.metadata.name || object.metadata.generateName || '',
+      faults.map(({ type, field, message }) => ({ reason: type, field, message })),
+    );
+  }
+}
+
+function ownership(call: Call, before: ApiObject | undefined, after: ApiObject, options: WriteOptions): unknown[] {
+  if (options.managedFields) return options.managedFields;
+  const { definition } = call;
+  return trackUpdate({
+    before,
+    after,
+    manager: managerOf(call),
+    ...(options.subresource && { subresource: options.subresource }),
+    time: now(),
+    schema: definition.schema,
+    apiVersion: after.apiVersion,
+  });
+}
+
+/** Completes a new object and appends it. Rejects with GuardError when something by this name has come to be meanwhile. */
+export async function writeNew(
+  call: Call,
+  proposed: ApiObject,
+  options: WriteOptions & { guard: number },
+): Promise<Entry> {
+  const { definition, services } = call;
+  const object = proposed;
+  const { metadata } = object;
+  if (definition.namespaced) metadata.namespace = call.target.namespace;
+  else delete metadata.namespace;
+  delete metadata.deletionTimestamp;
+  delete metadata.deletionGracePeriodSeconds;
+  delete metadata['selfLink'];
+  delete metadata.resourceVersion;
+  if (hasStatus(call)) delete object['status'];
+  const kind = services.kinds.of(definition);
+  kind.beforeDefaults?.(object, undefined);
+  applyDefaults(object, definition.schema);
+  await kind.prepareCreate?.(object, call);
+  delete metadata.generation;
+  if (definition.hasGeneration) metadata.generation = 1;
+  metadata.uid = randomUUID();
+  metadata.creationTimestamp = now();
+  check(call, object, undefined);
+  metadata.managedFields = ownership(call, undefined, object, options);
+  const key = keyOf(call, metadata.name);
+  if (isDryRun(call)) return unstored(call, object, 0);
+  return services.store.append({
+    definition,
+    key,
+    verb: options.verb,
+    plane: 'desired',
+    guard: options.guard,
+    object,
+    ...provenance(call),
+  });
+}
+
+const hasStatus = (call: Call): boolean => call.definition.subresources.some(({ name }) => name === 'status');
+
+/** An answer for what was not, or need not be, appended. */
+function unstored(call: Call, object: ApiObject, sequence: number): Entry {
+  const entry = makeEntry({
+    key: keyOf(call, object.metadata.name),
+    sequence,
+    object,
+    selectableFields: call.definition.selectableFields,
+  });
+  if (sequence > 0) return entry;
+  delete object.metadata.resourceVersion;
+  return { ...entry, bytes: Buffer.from(JSON.stringify(object)) };
+}
+
+/** The metadata that no client may change: taken over from what is stored. */
+function keepSystemMetadata(object: ApiObject, old: ApiObject): void {
+  const { metadata } = object;
+  for (const field of [
+    'uid',
+    'creationTimestamp',
+    'deletionTimestamp',
+    'deletionGracePeriodSeconds',
+    'generation',
+    'generateName',
+  ] as const) {
+    const value = old.metadata[field];
+    if (value === undefined) delete metadata[field];
+    else (metadata as Record<string, unknown>)[field] = value;
+  }
+  if (old.metadata.namespace) metadata.namespace = old.metadata.namespace;
+  delete metadata['selfLink'];
+}
+
+/**
+ * Completes a change to a stored object and appends it, unless it changes nothing. `proposed` may name a resourceVersion or a uid, which must then be the stored one. Rejects with GuardError
+ * when the object has moved on since `entry`.
+ */
+export async function writeChange(
+  call: Call,
+  entry: Entry,
+  proposed: ApiObject,
+  options: WriteOptions,
+): Promise<Entry> {
+  const { definition, services } = call;
+  const old = decode(entry);
+  const object = proposed;
+  checkPreconditions(call, entry, object);
+  keepSystemMetadata(object, old);
+  if (options.subresource === 'status') keepAllButStatus(object, old);
+  else if (hasStatus(call) && !options.subresource) setOrDelete(object, 'status', old['status']);
+  const kind = services.kinds.of(definition);
+  kind.beforeDefaults?.(object, old);
+  applyDefaults(object, definition.schema);
+  await kind.prepareUpdate?.(object, old, call);
+  if (definition.hasGeneration && contentChanged(object, old))
+    object.metadata.generation = (old.metadata.generation ?? 0) + 1;
+  check(call, object, old);
+  object.metadata.managedFields = ownership(call, old, object, options);
+  object.metadata.resourceVersion = String(entry.sequence);
+  if (unchanged(object, old)) return entry;
+  if (isDryRun(call)) return unstored(call, object, entry.sequence);
+  const finished = isFinished(object, kind.finalizers?.(object));
+  return services.store.append({
+    definition,
+    key: entry.key,
+    verb: finished ? 'delete' : options.verb,
+    plane: finished ? 'desired' : planeOf(object, old),
+    guard: entry.sequence,
+    object,
+    ...provenance(call),
+  });
+}
+
+function checkPreconditions(call: Call, entry: Entry, object: ApiObject): void {
+  const { uid, resourceVersion } = object.metadata;
+  if (uid && uid !== entry.uid) {
+    throw conflict(
+      call.definition,
+      entry.key.name,
+      `Precondition failed: UID in precondition: ${uid}, UID in object meta: ${entry.uid}`,
+    );
+  }
+  if (resourceVersion && resourceVersion !== '0' && resourceVersion !== String(entry.sequence))
+    throw staleWrite(call.definition, entry.key.name);
+}
+
+function setOrDelete(object: ApiObject, field: string, value: unknown): void {
+  if (value === undefined) delete object[field];
+  else object[field] = value;
+}
+
+/** A write to the status subresource changes the status and nothing else. */
+function keepAllButStatus(object: ApiObject, old: ApiObject): void {
+  for (const field of new Set([...Object.keys(object), ...Object.keys(old)])) {
+    if (field !== 'status' && field !== 'metadata') setOrDelete(object, field, structuredClone(old[field]));
+  }
+  const { managedFields } = object.metadata;
+  object.metadata = structuredClone(old.metadata);
+  if (managedFields) object.metadata.managedFields = managedFields;
+}
+
+const withoutBookkeeping = (object: ApiObject): Record<string, unknown> => {
+  const { managedFields: _, resourceVersion: __, generation: ___, ...metadata } = object.metadata;
+  return { ...object, metadata };
+};
+
+/** Anything but metadata and status: what `metadata.generation` counts. */
+function contentChanged(object: ApiObject, old: ApiObject): boolean {
+  const { metadata: _, status: __, ...content } = object;
+  const { metadata: ___, status: ____, ...oldContent } = old;
+  return !isDeepStrictEqual(content, oldContent);
+}
+
+function planeOf(object: ApiObject, old: ApiObject): Plane {
+  const { status: _, ...wanted } = withoutBookkeeping(object);
+  const { status: __, ...oldWanted } = withoutBookkeeping(old);
+  return isDeepStrictEqual(wanted, oldWanted) ? 'observed' : 'desired';
+}
+
+/** Field ownership counts as a change only where owners or fields differ, not the time of it. */
+function unchanged(object: ApiObject, old: ApiObject): boolean {
+  return (
+    isDeepStrictEqual(withoutBookkeeping(object), withoutBookkeeping(old)) &&
+    isDeepStrictEqual(owners(object), owners(old))
+  );
+}
+
+const owners = (object: ApiObject): unknown[] =>
+  (object.metadata.managedFields ?? []).map((entry) => {
+    const { time: _, ...owner } = entry as Record<string, unknown>;
+    return owner;
+  });
+
+/** Marked for deletion, its grace spent, and nobody holds it any longer. */
+export function isFinished(object: ApiObject, kindFinalizers: readonly string[] = []): boolean {
+  const { deletionTimestamp, deletionGracePeriodSeconds, finalizers } = object.metadata;
+  return (
+    deletionTimestamp !== undefined &&
+    (deletionGracePeriodSeconds ?? 0) === 0 &&
+    (finalizers ?? []).length === 0 &&
+    kindFinalizers.length === 0
+  );
+}
