@@ -19,8 +19,6 @@ export interface Schema {
   readonly const?: unknown;
   /** Applied when the field is absent and its parent is present, before the defaults below it (`{}` therefore creates a parent). */
   readonly default?: unknown;
-  /** Applied like `default`, in order, where `default` cannot say when: the first whose condition holds. */
-  readonly 'x-reckon-conditional-default'?: readonly ConditionalDefault[];
   readonly pattern?: string;
   readonly minimum?: number;
   readonly maximum?: number;
@@ -60,12 +58,6 @@ export interface Schema {
   readonly 'x-protobuf-message'?: string;
   /** Protobuf fields of types whose JSON form is a scalar (Time, Quantity, IntOrString, …). */
   readonly 'x-protobuf-other'?: Readonly<Record<string, readonly [number: number, type: string]>>;
-}
-
-/** A default that depends on the field's siblings: applied when every named sibling has (after its own defaulting) the value given. */
-export interface ConditionalDefault {
-  readonly when: Readonly<Record<string, unknown>>;
-  readonly value: unknown;
 }
 
 /** A cross-field rule in CEL, as in CustomResourceDefinitions: `self`, and `oldSelf` on update (a rule that names `oldSelf` is a transition rule). */
