@@ -6,10 +6,11 @@ import type { Logger } from 'pino';
 import type { Registry } from '../api-schemas/registry.ts';
 import type { ResourceDefinition } from '../api-schemas/schema.ts';
 import type { ObjectKey } from '../event-log/event-log.ts';
-import type { History } from '../state/history.ts';
 import type { Identity } from './authentication.ts';
+import { managerName } from './patch/managed-fields.ts';
 import type { ResourceRequest } from './request.ts';
 import type { ObjectStore } from './store/object-store.ts';
+import type { Past } from './store/past.ts';
 import type { Kinds } from './strategy/kinds.ts';
 import type { NodeConnections } from './subresources/node-connections.ts';
 
@@ -17,8 +18,8 @@ import type { NodeConnections } from './subresources/node-connections.ts';
 export interface Services {
   readonly registry: Registry;
   readonly store: ObjectStore;
-  /** The projection's history: reads at past revisions. Undefined when the server runs without PostgreSQL. */
-  readonly history: History | undefined;
+  /** Reads at past revisions. Undefined when the server runs without PostgreSQL. */
+  readonly past: Past | undefined;
   readonly kinds: Kinds;
   readonly nodes: NodeConnections;
   readonly logger: Logger;
@@ -54,11 +55,6 @@ export function keyOf(call: Pick<Call, 'definition' | 'target'>, name: string = 
 
 export const isDryRun = (call: Pick<Call, 'query'>): boolean => call.query.getAll('dryRun').includes('All');
 
-/** The name under which the client owns the fields it sets: `fieldManager`, or the first word of its User-Agent. */
-export function managerOf(call: Pick<Call, 'query' | 'request'>): string {
-  return (
-    call.query.get('fieldManager') ??
-    (call.request.headers['user-agent'] ?? 'unknown').split('/')[0]?.slice(0, 128) ??
-    'unknown'
-  );
-}
+/** The name under which the client owns the fields it sets. */
+export const managerOf = (call: Pick<Call, 'query' | 'request'>): string =>
+  managerName(call.query.get('fieldManager') ?? undefined, call.request.headers['user-agent']);

@@ -10,6 +10,7 @@ import { bootstrap } from './bootstrap.ts';
 import type { Services } from './call.ts';
 import { ApiServer } from './server.ts';
 import { ObjectStore } from './store/object-store.ts';
+import { Past } from './store/past.ts';
 import { Sealer } from './store/seal.ts';
 import { StreamCache, type Indexing } from './store/stream-cache.ts';
 import { makeKinds } from './strategy/kinds.ts';
@@ -63,10 +64,10 @@ export async function startApiServer(options: ApiServerOptions): Promise<{ port:
     sealer,
     ttlSeconds: ({ group, resource }) => (group === '' && resource === 'events' ? eventTtlSeconds : undefined),
   });
-  const history = options.databaseUrl === undefined ? undefined : openHistory(options.databaseUrl);
+  const past = options.databaseUrl === undefined ? undefined : new Past(openHistory(options.databaseUrl), sealer);
   const nodes = new NodeConnections(tls);
   const kinds = makeKinds({ services: { cidr: options.serviceCidr, nodePorts: options.nodePortRange } });
-  const services: Services = { registry, store, history, kinds, nodes, logger };
+  const services: Services = { registry, store, past, kinds, nodes, logger };
   await Promise.all([shelves.log.stream.start(), shelves.ephemeral.stream.start()]);
   await bootstrap(services);
   const fault = (attempt: Promise<unknown>) =>
@@ -94,7 +95,7 @@ export async function startApiServer(options: ApiServerOptions): Promise<{ port:
       await server.stop();
       stopping.abort();
       nodes.close();
-      await Promise.all([log.close(), ephemeral.close(), keys.close(), history?.close()]);
+      await Promise.all([log.close(), ephemeral.close(), keys.close(), past?.close()]);
     },
   };
 }

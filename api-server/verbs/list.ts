@@ -5,7 +5,8 @@ import { randomUUID } from 'node:crypto';
 import type { Call } from '../call.ts';
 import { badRequest, expired } from '../errors.ts';
 import { sendList } from '../respond.ts';
-import { makeEntry, type Entry } from '../store/entry.ts';
+import type { Entry } from '../store/entry.ts';
+import { tooOld } from '../store/past.ts';
 import { METADATA_FIELDS, parseFieldSelector, parseLabelSelector } from '../store/selectors.ts';
 import { parseRevision, readAtLeast } from './get.ts';
 
@@ -78,11 +79,8 @@ async function entriesAt(call: Call, revision: number): Promise<readonly Entry[]
   const { definition, services } = call;
   await services.store.stream(definition).reached(revision);
   if (services.store.stream(definition).position === revision) return services.store.cache(definition).list();
-  if (!services.history || definition.storage !== 'log')
-    throw expired(`The resourceVersion for the provided list is too old: ${revision}`);
-  const { group, resource, selectableFields } = definition;
-  const versions = await services.history.listAt({ group, resource }, revision);
-  return versions.map(({ key, sequence, object }) => makeEntry({ key, sequence, object, selectableFields }));
+  if (!services.past) throw tooOld(revision);
+  return services.past.entriesAt(definition, revision);
 }
 
 function suspend(snapshot: Snapshot, start: number): string {

@@ -8,16 +8,17 @@ import { keyOf, managerOf, type Call } from '../call.ts';
 import { parseJson } from '../codec/json.ts';
 import { parseYaml } from '../codec/yaml.ts';
 import { badRequest, StatusError, unsupportedMediaType } from '../errors.ts';
-import { applyPatch, ApplyConflict } from '../patch/apply.ts';
+import { applyPatch } from '../patch/apply.ts';
+import { isObject, kindOf, type JsonObject } from '../patch/json.ts';
 import { jsonPatch } from '../patch/json-patch.ts';
 import { mergePatch } from '../patch/merge-patch.ts';
-import { PatchError } from '../patch/patch-error.ts';
 import { strategicMergePatch } from '../patch/strategic-merge.ts';
 import { isTrue } from '../request.ts';
 import { sendEntry } from '../respond.ts';
 import { decode, entryId, type Entry } from '../store/entry.ts';
 import { createObject } from './create.ts';
 import { changeObject } from './update.ts';
+import { resetFieldsOf, timestamp } from './write.ts';
 
 export const PATCH_TYPES = [
   'application/json-patch+json',
@@ -51,17 +52,22 @@ function computeFor(call: Call, contentType: string, body: Buffer): Compute {
     case 'application/json-patch+json':
       return (current) => jsonPatch(current, value);
     case 'application/merge-patch+json':
-      return (current) => mergePatch(current, value);
+      return (current) => mergePatch(current, objectPatch(value));
     case 'application/strategic-merge-patch+json':
-      return (current) => strategicMergePatch(current, value, call.definition.schema);
+      return (current) => strategicMergePatch(current, objectPatch(value), call.definition.schema);
     default:
       throw unsupportedMediaType(contentType, PATCH_TYPES);
   }
 }
 
+function objectPatch(value: unknown): JsonObject {
+  if (!isObject(value)) throw badRequest(`the patch must be a JSON object, got ${kindOf(value)}`);
+  return value;
+}
+
 async function change(call: Call, compute: Compute, validation: FieldValidation): Promise<Patched> {
   const propose = (current: Entry): ApiObject => {
-    const patched = translated(call, () => compute(decode(current)));
+    const patched = compute(decode(current));
     return asObject(call, { value: patched, duplicates: [], definition: call.definition, validation });
   };
   return { entry: await changeObject(call, propose, { verb: 'patch' }), created: false };
@@ -83,24 +89,32 @@ async function apply(call: Call, body: Buffer, validation: FieldValidation): Pro
   }
   config.metadata.name = target.name;
   const force = isTrue(query.get('force'));
-  const compute = (live: ApiObject | undefined) =>
-    translated(call, () =>
-      applyPatch({
-        live,
-        config: structuredClone(config),
-        manager: managerOf(call),
-        force,
-        schema: definition.schema,
-        time: new Date().toISOString().replace(/\.\d{3}Z$/, 'Z'),
-        ...(target.subresource && { subresource: target.subresource }),
-      }),
-    );
+  const compute = (live: ApiObject | undefined) => {
+    const applied = applyPatch({
+      live,
+      config: structuredClone(config),
+      manager: managerOf(call),
+      force,
+      schema: definition.schema,
+      time: timestamp(),
+      ...(target.subresource && { subresource: target.subresource }),
+      resetFields: resetFieldsOf(definition, target.subresource),
+    });
+    if (applied.kind === 'applied') return applied;
+    const { group, resource: kind } = definition;
+    throw new StatusError('Conflict', applied.message, {
+      name: target.name,
+      ...(group && { group }),
+      kind,
+      causes: applied.causes,
+    });
+  };
   if (!services.store.cache(definition).get(entryId(keyOf(call)))) await services.store.current(definition);
   if (!services.store.cache(definition).get(entryId(keyOf(call))) && !target.subresource) {
     const { object, managedFields } = compute(undefined);
     return { entry: await createObject(call, object, { verb: 'apply', managedFields }), created: true };
   }
-  let managedFields: unknown[] | undefined;
+  let managedFields: readonly unknown[] | undefined;
   const propose = (current: Entry): ApiObject => {
     const applied = compute(decode(current));
     managedFields = applied.managedFields;
@@ -110,26 +124,4 @@ async function apply(call: Call, body: Buffer, validation: FieldValidation): Pro
     entry: await changeObject(call, propose, { verb: 'apply', managedFields: () => managedFields }),
     created: false,
   };
-}
-
-/** What the pure patch functions throw, as the API says it. */
-function translated<T>(call: Call, compute: () => T): T {
-  try {
-    return compute();
-  } catch (error) {
-    if (error instanceof ApplyConflict) {
-      throw new StatusError('Conflict', error.message, {
-        name: call.target.name,
-        group: call.definition.group,
-        kind: call.definition.resource,
-        causes: error.conflicts.map(({ fieldPath, message }) => ({
-          reason: 'FieldManagerConflict',
-          message,
-          field: fieldPath,
-        })),
-      });
-    }
-    if (error instanceof PatchError) throw badRequest(error.message, { cause: error });
-    throw error;
-  }
 }

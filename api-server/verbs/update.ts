@@ -36,7 +36,7 @@ export async function changeObject(
   propose: Propose,
   options: {
     verb: 'update' | 'patch' | 'apply' | 'delete';
-    managedFields?: (current: Entry) => unknown[] | undefined;
+    managedFields?: () => readonly unknown[] | undefined;
     subresource?: string;
   },
 ): Promise<Entry> {
@@ -45,7 +45,7 @@ export async function changeObject(
   for (let attempt = 0; ; attempt++) {
     const proposed = await propose(entry);
     try {
-      const managedFields = options.managedFields?.(entry);
+      const managedFields = options.managedFields?.();
       return await writeChange(call, entry, proposed, {
         verb: options.verb,
         ...(managedFields && { managedFields }),

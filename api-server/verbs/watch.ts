@@ -4,18 +4,15 @@
  * https://kubernetes.io/docs/reference/using-api/api-concepts/#efficient-detection-of-changes
  */
 import type { Call } from '../call.ts';
-import { expired, type StatusError } from '../errors.ts';
 import { isTrue } from '../request.ts';
 import { openWatch, type WatchStream } from '../respond.ts';
-import { makeEntry, type Entry } from '../store/entry.ts';
+import { tooOld } from '../store/past.ts';
 import type { WatchEvent } from '../store/resource-cache.ts';
 import { parseRevision } from './get.ts';
 import { entryFilter, type EntryPredicate } from './list.ts';
 
 const BOOKMARK_INTERVAL_MS = 60_000;
 const MIN_TIMEOUT_SECONDS = 1_800;
-/** Versions read from the history at a time. */
-const HISTORY_PAGE = 500;
 
 export async function watch(call: Call): Promise<void> {
   const { definition, services, query } = call;
@@ -29,7 +26,7 @@ export async function watch(call: Call): Promise<void> {
 
   if (initial) await (given ? stream.reached(from) : services.store.current(definition));
   else if (from > stream.position) await stream.reached(from);
-  const older = initial ? [] : await eventsBefore(call, from);
+  const older = initial ? { events: [], position: from } : await eventsBefore(call, from);
 
   // From here to the subscription nothing awaits, so no event can fall between what is sent and what is subscribed to.
   const output = openWatch(call);
@@ -38,9 +35,8 @@ export async function watch(call: Call): Promise<void> {
     for (const entry of cache.list()) if (!filter || filter(entry)) output.event('ADDED', entry);
     if (query.has('sendInitialEvents') && bookmarks) output.bookmark(stream.position, { initialEventsEnd: true });
   } else {
-    older.forEach(send);
-    const last = older.at(-1)?.entry.sequence ?? from;
-    const recent = cache.since(Math.max(last, from));
+    older.events.forEach(send);
+    const recent = cache.since(older.position);
     if (!recent) return output.fail(tooOld(from));
     recent.forEach(send);
   }
@@ -67,31 +63,23 @@ function forward(output: WatchStream, event: WatchEvent, filter: EntryPredicate 
   else if (was) output.event('DELETED', entry);
 }
 
-const tooOld = (from: number): StatusError => expired(`too old resource version: ${from}`);
-
 /** The events after `from` that memory no longer has. */
-async function eventsBefore(call: Call, from: number): Promise<WatchEvent[]> {
+async function eventsBefore(call: Call, from: number): Promise<{ events: WatchEvent[]; position: number }> {
   const { definition, services, target } = call;
   const cache = services.store.cache(definition);
   const events: WatchEvent[] = [];
   let after = from;
   while (cache.since(after) === undefined) {
-    if (!services.history || definition.storage !== 'log') throw tooOld(from);
-    const { group, resource, selectableFields, namespaced } = definition;
-    const scope = { group, resource, ...(namespaced && target.namespace && { namespace: target.namespace }) };
-    const page = await services.history.changes(scope, { after, limit: HISTORY_PAGE });
-    for (const { key, sequence, verb, object, previous } of page.changes) {
-      const entry = makeEntry({ key, sequence, object, selectableFields });
-      const before: Entry | undefined =
-        previous && makeEntry({ key, sequence: previous.sequence, object: previous.object, selectableFields });
-      events.push({
-        type: verb === 'delete' ? 'DELETED' : before ? 'MODIFIED' : 'ADDED',
-        entry,
-        ...(before && { previous: before }),
-      });
-    }
-    if (page.upTo <= after) throw tooOld(from);
-    after = page.upTo;
+    if (!services.past) throw tooOld(from);
+    const upTo = services.store.stream(definition).position;
+    const page = await services.past.events(definition, {
+      after,
+      upTo,
+      ...(definition.namespaced && target.namespace && { namespace: target.namespace }),
+    });
+    events.push(...page.events);
+    if (page.position <= after) throw tooOld(from);
+    after = page.position;
   }
-  return events;
+  return { events, position: after };
 }

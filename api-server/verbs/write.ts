@@ -4,52 +4,64 @@
  */
 import { randomUUID } from 'node:crypto';
 import { isDeepStrictEqual } from 'node:util';
-import type { ApiObject } from '../../api-schemas/schema.ts';
+import type { ApiObject, ResourceDefinition } from '../../api-schemas/schema.ts';
 import type { Plane, Verb } from '../../event-log/event-log.ts';
 import { applyDefaults } from '../admission/defaults.ts';
 import { validate } from '../admission/validate.ts';
 import { isDryRun, keyOf, managerOf, type Call } from '../call.ts';
 import { conflict, invalid, staleWrite } from '../errors.ts';
-import { trackUpdate } from '../patch/managed-fields.ts';
+import type { FieldSet } from '../patch/field-set.ts';
+import { fieldsNamed, sameButForTimes, trackUpdate } from '../patch/managed-fields.ts';
 import { decode, makeEntry, type Entry } from '../store/entry.ts';
 
 /** How often a write that computes its object from the stored one is computed again when it was overtaken. */
 export const MAX_RETRIES = 5;
 
-const now = (): string => new Date().toISOString().replace(/\.\d{3}Z$/, 'Z');
+/** The present as API objects hold it: RFC 3339 in whole seconds. */
+export const timestamp = (): string => new Date().toISOString().replace(/\.\d{3}Z$/, 'Z');
 
 /** Server-side apply has computed the field ownership itself; everything else is tracked by comparing. */
 export interface WriteOptions {
   readonly verb: Verb;
-  readonly managedFields?: unknown[];
+  readonly managedFields?: readonly unknown[];
   readonly subresource?: string;
 }
 
 const provenance = (call: Call) => ({ actor: call.identity.user, requestId: call.requestId, causes: call.causes });
 
-function check(call: Call, object: ApiObject, old: ApiObject | undefined): void {
-  const faults = validate(object, old, call.definition);
-  if (faults.length > 0) {
-    throw invalid(
-      call.definition,
-      object.metadata.name || object.metadata.generateName || '',
-      faults.map(({ type, field, message }) => ({ reason: type, field, message })),
-    );
-  }
+function check(call: Call, object: ApiObject, old: ApiObject | undefined, { subresource }: WriteOptions): void {
+  const faults = validate(object, old, call.definition, subresource === undefined ? {} : { subresource });
+  if (faults.length > 0)
+    throw invalid(call.definition, object.metadata.name || object.metadata.generateName || '', faults);
+}
+
+const STATUS = fieldsNamed([['status']]);
+const WANTED = fieldsNamed([['spec'], ['metadata']]);
+const NOTHING = fieldsNamed([]);
+
+/** What the endpoint does not let its callers change, and so not own: the status, or on the status subresource everything that is wanted. */
+export function resetFieldsOf({ subresources }: ResourceDefinition, subresource: string | undefined): FieldSet {
+  if (subresource === 'status') return WANTED;
+  return subresources.some(({ name }) => name === 'status') ? STATUS : NOTHING;
 }
 
 function ownership(call: Call, before: ApiObject | undefined, after: ApiObject, options: WriteOptions): unknown[] {
-  if (options.managedFields) return options.managedFields;
+  if (options.managedFields) return [...options.managedFields];
   const { definition } = call;
   return trackUpdate({
     before,
     after,
     manager: managerOf(call),
     ...(options.subresource && { subresource: options.subresource }),
-    time: now(),
+    time: timestamp(),
     schema: definition.schema,
-    apiVersion: after.apiVersion,
+    resetFields: resetFieldsOf(definition, options.subresource),
   });
+}
+
+function own(object: ApiObject, managedFields: unknown[]): void {
+  if (managedFields.length > 0) object.metadata.managedFields = managedFields;
+  else delete object.metadata.managedFields;
 }
 
 /** Completes a new object and appends it. Rejects with GuardError when something by this name has come to be meanwhile. */
@@ -75,9 +87,9 @@ export async function writeNew(
   delete metadata.generation;
   if (definition.hasGeneration) metadata.generation = 1;
   metadata.uid = randomUUID();
-  metadata.creationTimestamp = now();
-  check(call, object, undefined);
-  metadata.managedFields = ownership(call, undefined, object, options);
+  metadata.creationTimestamp = timestamp();
+  check(call, object, undefined, options);
+  own(object, ownership(call, undefined, object, options));
   const key = keyOf(call, metadata.name);
   if (isDryRun(call)) return unstored(call, object, 0);
   return services.store.append({
@@ -148,8 +160,8 @@ export async function writeChange(
   await kind.prepareUpdate?.(object, old, call);
   if (definition.hasGeneration && contentChanged(object, old))
     object.metadata.generation = (old.metadata.generation ?? 0) + 1;
-  check(call, object, old);
-  object.metadata.managedFields = ownership(call, old, object, options);
+  check(call, object, old, options);
+  own(object, ownership(call, old, object, options));
   object.metadata.resourceVersion = String(entry.sequence);
   if (unchanged(object, old)) return entry;
   if (isDryRun(call)) return unstored(call, object, entry.sequence);
@@ -215,15 +227,9 @@ function planeOf(object: ApiObject, old: ApiObject): Plane {
 function unchanged(object: ApiObject, old: ApiObject): boolean {
   return (
     isDeepStrictEqual(withoutBookkeeping(object), withoutBookkeeping(old)) &&
-    isDeepStrictEqual(owners(object), owners(old))
+    sameButForTimes(object.metadata.managedFields, old.metadata.managedFields)
   );
 }
-
-const owners = (object: ApiObject): unknown[] =>
-  (object.metadata.managedFields ?? []).map((entry) => {
-    const { time: _, ...owner } = entry as Record<string, unknown>;
-    return owner;
-  });
 
 /** Marked for deletion, its grace spent, and nobody holds it any longer. */
 export function isFinished(object: ApiObject, kindFinalizers: readonly string[] = []): boolean {
