@@ -17,6 +17,8 @@ export interface WriteOptions {
   readonly because?: string;
   readonly fieldManager?: string;
   readonly signal?: AbortSignal;
+  /** Told the sequence at which a write stands, as soon as the server has answered. */
+  readonly onWritten?: (resource: ResourceRef, sequence: number) => void;
 }
 
 export interface DeleteOptions extends WriteOptions {
@@ -28,17 +30,36 @@ export interface DeleteOptions extends WriteOptions {
 
 /** Every method rejects with ApiError for a Status answer, and with ApiUnreachableError when the outcome is unknown. Writes resolve to the object with its new resourceVersion. */
 export interface Client {
-  get<T extends ApiObject = ApiObject>(target: Target): Promise<T>;
-  list<T extends ApiObject = ApiObject>(resource: ResourceRef, options?: { namespace?: string; labelSelector?: string; fieldSelector?: string }): Promise<{ items: T[]; resourceVersion: string }>;
+  get<T extends ApiObject = ApiObject>(target: Target, options?: { signal?: AbortSignal }): Promise<T>;
+  list<T extends ApiObject = ApiObject>(
+    resource: ResourceRef,
+    options?: { namespace?: string; labelSelector?: string; fieldSelector?: string },
+  ): Promise<{ items: T[]; resourceVersion: string }>;
   create<T extends ApiObject = ApiObject>(resource: ResourceRef, object: ApiObject, options?: WriteOptions): Promise<T>;
-  update<T extends ApiObject = ApiObject>(resource: ResourceRef, object: ApiObject, options?: WriteOptions & { subresource?: string }): Promise<T>;
+  update<T extends ApiObject = ApiObject>(
+    resource: ResourceRef,
+    object: ApiObject,
+    options?: WriteOptions & { subresource?: string },
+  ): Promise<T>;
   /** JSON merge patch. */
-  patch<T extends ApiObject = ApiObject>(target: Target, patch: Record<string, unknown>, options?: WriteOptions): Promise<T>;
+  patch<T extends ApiObject = ApiObject>(
+    target: Target,
+    patch: Record<string, unknown>,
+    options?: WriteOptions,
+  ): Promise<T>;
   /** Server-side apply. */
-  apply<T extends ApiObject = ApiObject>(resource: ResourceRef, object: ApiObject, options: WriteOptions & { fieldManager: string; force?: boolean }): Promise<T>;
+  apply<T extends ApiObject = ApiObject>(
+    resource: ResourceRef,
+    object: ApiObject,
+    options: WriteOptions & { fieldManager: string; force?: boolean },
+  ): Promise<T>;
   delete(target: Target, options?: DeleteOptions): Promise<void>;
   /** POST to a subresource with a body of its own kind. */
-  post(target: Target & { subresource: string }, body: Record<string, unknown>, options?: WriteOptions): Promise<Record<string, unknown>>;
+  post(
+    target: Target & { subresource: string },
+    body: Record<string, unknown>,
+    options?: WriteOptions,
+  ): Promise<Record<string, unknown>>;
 }
 
 /** A `Status` failure from the API server. */
@@ -47,11 +68,26 @@ export class ApiError extends Error {
   readonly code: number;
   readonly reason: string;
   readonly details: Record<string, unknown> | undefined;
-  constructor(status: { code: number; reason: string; message: string; details?: Record<string, unknown> }) {
+  /** How long the server asks to be left alone, where it said so. */
+  readonly retryAfterMs: number | undefined;
+  constructor(status: {
+    code: number;
+    reason: string;
+    message: string;
+    details?: Record<string, unknown>;
+    retryAfterMs?: number;
+  }) {
     super(status.message);
     this.code = status.code;
     this.reason = status.reason;
     this.details = status.details;
+    this.retryAfterMs = status.retryAfterMs;
+  }
+  is(
+    reason:
+      'NotFound' | 'AlreadyExists' | 'Conflict' | 'Invalid' | 'Forbidden' | 'TooManyRequests' | 'ServiceUnavailable',
+  ): boolean {
+    return this.reason === reason;
   }
 }
 

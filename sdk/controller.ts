@@ -21,10 +21,30 @@ export interface Watch {
   keysFor(object: ApiObject, previous: ApiObject | undefined, world: World): Iterable<ObjectKey>;
 }
 
+/** An Event about what an action did, published once it has been done. */
+export interface ActionEvent {
+  readonly about: ApiObject;
+  readonly type: 'Normal' | 'Warning';
+  readonly reason: string;
+  readonly message: string;
+}
+
 /** An action against the API. Every action says why, in a sentence that a person can read; it is logged and kept with the write. */
 export type ApiAction =
-  | { readonly verb: 'create'; readonly resource: ResourceRef; readonly object: ApiObject; readonly because: string }
-  | { readonly verb: 'update'; readonly resource: ResourceRef; readonly object: ApiObject; readonly because: string }
+  | {
+      readonly verb: 'create';
+      readonly resource: ResourceRef;
+      readonly object: ApiObject;
+      readonly because: string;
+      readonly event?: ActionEvent;
+    }
+  | {
+      readonly verb: 'update';
+      readonly resource: ResourceRef;
+      readonly object: ApiObject;
+      readonly because: string;
+      readonly event?: ActionEvent;
+    }
   | {
       readonly verb: 'patch';
       readonly resource: ResourceRef;
@@ -34,6 +54,7 @@ export type ApiAction =
       /** A JSON merge patch. Put `metadata.uid` or `metadata.resourceVersion` in it as a precondition. */
       readonly patch: Record<string, unknown>;
       readonly because: string;
+      readonly event?: ActionEvent;
     }
   | {
       readonly verb: 'delete';
@@ -45,6 +66,7 @@ export type ApiAction =
       readonly gracePeriodSeconds?: number;
       readonly propagationPolicy?: 'Background' | 'Foreground' | 'Orphan';
       readonly because: string;
+      readonly event?: ActionEvent;
     }
   /** A subresource that takes a body of its own, such as `pods/binding`. */
   | {
@@ -56,9 +78,22 @@ export type ApiAction =
       readonly body: Record<string, unknown>;
       readonly because: string;
     }
-  | { readonly verb: 'event'; readonly about: ApiObject; readonly type: 'Normal' | 'Warning'; readonly reason: string; readonly message: string; readonly because: string };
+  /** Published in the background, counted where it repeats itself; never holds the plan up. */
+  | ({ readonly verb: 'event'; readonly because: string } & ActionEvent);
 
-/** What `reconcile` returns: data only, so it can be tested as a table, logged, explained and replayed. */
+/** Why the last plan for this key was not carried out to its end. Kept in memory only. */
+export interface ActionFailure {
+  readonly verb: string;
+  readonly resource?: ResourceRef;
+  /** The reason of the API server's Status, or the error's name. */
+  readonly reason: string;
+  readonly message: string;
+}
+
+/**
+ * What `reconcile` returns: data only, so it can be tested as a table, logged, explained and replayed. Actions are carried out first, in order (creates, and deletes, that stand next to each
+ * other go in parallel); then the status is written, which tells what was observed. Whatever happens, the key is observed again afterwards, never an old plan resumed.
+ */
 export interface Plan<Action> {
   readonly actions: readonly Action[];
   /** The whole new `status` of the reconciled object; written (to the status subresource) only when it differs from what stands. */
@@ -73,7 +108,11 @@ export interface Observation<Desired, Observed> {
   readonly observed: Observed;
 }
 
-export interface Controller<Desired extends ApiObject = ApiObject, Observed = unknown, Action extends { readonly because: string } = ApiAction> {
+export interface Controller<
+  Desired extends ApiObject = ApiObject,
+  Observed = unknown,
+  Action extends { readonly because: string } = ApiAction,
+> {
   /** The plural of the resource, and the name of the folder, process and Lease: `deployments`. */
   readonly name: string;
   readonly resource: ResourceRef;
@@ -82,8 +121,16 @@ export interface Controller<Desired extends ApiObject = ApiObject, Observed = un
   readonly scope?: 'leader' | 'node';
   /** How many keys are reconciled at once. Default 4. */
   readonly concurrency?: number;
-  /** Reads the present; undefined when the object is gone and nothing is left to do. Read from `world` (the log, as far as it has been followed) and from the controller's own sources. */
-  observe(key: ObjectKey, world: World, nowMs: number): Promise<Observation<Desired, Observed> | undefined> | Observation<Desired, Observed> | undefined;
+  /**
+   * Reads the present; undefined when the object is gone and nothing is left to do. Read from `world` (the log, as far as it has been followed, this controller's own writes for the key
+   * always included) and from the controller's own sources. `lastFailure` is there when the plan before this one failed.
+   */
+  observe(
+    key: ObjectKey,
+    world: World,
+    nowMs: number,
+    lastFailure?: ActionFailure,
+  ): Promise<Observation<Desired, Observed> | undefined> | Observation<Desired, Observed> | undefined;
   /** Pure and synchronous: no clock, no randomness, no I/O. */
   reconcile(desired: Desired, observed: Observed): Plan<Action>;
   /** Only for actions that are not API actions. Idempotent. A thrown error is retried with back-off; a TerminalError is not. */

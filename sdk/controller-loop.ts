@@ -1,0 +1,327 @@
+/**
+ * Drives one controller while it leads: changes become keys, and each key is observed, reconciled and its plan carried out, over and over until nothing differs. Made by `run.ts`, one for
+ * each controller and each time it leads.
+ */
+import type { ApiObject, ObjectMetadata } from '../api-schemas/schema.ts';
+import { MAX_CAUSES, type ObjectKey } from '../event-log/event-log.ts';
+import {
+  type CreateAction,
+  createOrFind,
+  carryOut,
+  isOutcomeUnknown,
+  NotLeadingError,
+  SupersededError,
+  type AnyAction,
+} from './carry-out.ts';
+import { ApiError, ApiUnreachableError, type Client } from './client.ts';
+import {
+  type ActionFailure,
+  type ApplyContext,
+  type Controller,
+  type Observation,
+  type Plan,
+  type ResourceRef,
+  TerminalError,
+} from './controller.ts';
+import type { EventRecorder } from './events.ts';
+import { KeyClient } from './key-client.ts';
+import type { Change, LogWorld } from './log-world.ts';
+import { isEphemeral } from './log-world.ts';
+import type { Logger } from './logger.ts';
+import { keyText } from './object-store.ts';
+import { sameJson } from './same-json.ts';
+import { type Outcome, type Work, WorkQueue } from './work-queue.ts';
+import { EVERY_RESOURCE } from './world.ts';
+
+/** A controller of any desired and observed type. */
+// eslint-disable-next-line @typescript-eslint/no-explicit-any
+export type AnyController = Controller<any, any, any>;
+
+export interface ControllerLoopOptions {
+  readonly controller: AnyController;
+  readonly world: LogWorld;
+  readonly client: Client;
+  readonly recorder: EventRecorder;
+  readonly logger: Logger;
+  /** Asked right before each write. */
+  readonly mayAct: () => boolean;
+  /** Ends everything at once, writes in flight included: the lead is lost. */
+  readonly signal: AbortSignal;
+}
+
+/** What is remembered about a key between attempts; forgotten once it is all empty. */
+interface KeyMemory {
+  /** The newest sequence that this controller wrote for the key, per stream. */
+  readonly written: Map<'main' | 'ephemeral', { readonly resource: ResourceRef; readonly sequence: number }>;
+  unsettled: {
+    readonly action: CreateAction;
+    readonly uid: string | undefined;
+    readonly generation: number | undefined;
+  }[];
+  lastFailure: ActionFailure | undefined;
+}
+
+const DEFAULT_CONCURRENCY = 4;
+const WAIT_FOR_WORLD_MS = 5_000;
+const CONFLICT_BACK_OFF_MS = 500;
+/** While the API server or the log is away, nobody waits long after it is back. */
+const AWAY_BACK_OFF_MS = 2_000;
+const STOP_GRACE_MS = 5_000;
+
+export class ControllerLoop {
+  readonly #options: ControllerLoopOptions;
+  readonly #queue: WorkQueue;
+  readonly #memories = new Map<string, KeyMemory>();
+  readonly #abort = new AbortController();
+  readonly #signal: AbortSignal;
+  #unsubscribe: (() => void) | undefined;
+
+  constructor(options: ControllerLoopOptions) {
+    this.#options = options;
+    this.#signal = AbortSignal.any([options.signal, this.#abort.signal]);
+    this.#queue = new WorkQueue({
+      concurrency: options.controller.concurrency ?? DEFAULT_CONCURRENCY,
+      work: (work) => this.#attempt(work),
+    });
+  }
+
+  /** The World must be filled. Every key is looked at once, whatever has happened before. */
+  start(): void {
+    const { controller, world } = this.#options;
+    this.#unsubscribe = world.onChanges((changes) => this.#onChanges(changes));
+    for (const object of world.list(controller.resource)) this.#queue.add(world.keyOf(object));
+    for (const watch of controller.watches) {
+      for (const object of world.list(watch.resource))
+        for (const key of this.#keysFor(watch, object, undefined)) this.#queue.add(key);
+    }
+  }
+
+  /** Takes no more work, lets what runs end, and cuts it off if that takes long. */
+  async stop(): Promise<void> {
+    this.#unsubscribe?.();
+    const timer = setTimeout(() => this.#abort.abort(), STOP_GRACE_MS);
+    await this.#queue.stop();
+    clearTimeout(timer);
+  }
+
+  #onChanges(changes: readonly Change[]): void {
+    const { controller } = this.#options;
+    for (const { key, object, previous, sequence } of changes) {
+      // The two streams count on their own, and causes name the main log's sequences.
+      const trigger = isEphemeral(key) ? undefined : sequence;
+      if (concerns(controller.resource, key)) this.#queue.add(key, trigger);
+      for (const watch of controller.watches) {
+        if (concerns(watch.resource, key))
+          for (const concerned of this.#keysFor(watch, object, previous)) this.#queue.add(concerned, trigger);
+      }
+    }
+  }
+
+  #keysFor(watch: AnyController['watches'][number], object: ApiObject, previous: ApiObject | undefined): ObjectKey[] {
+    try {
+      return [...watch.keysFor(object, previous, this.#options.world)];
+    } catch (error) {
+      this.#options.logger.error(
+        { resource: watch.resource.resource, object: object.metadata.name, err: error },
+        'keysFor failed',
+      );
+      return [];
+    }
+  }
+
+  async #attempt(work: Work): Promise<Outcome> {
+    const id = keyText(work.key);
+    const memory = this.#memories.get(id) ?? { written: new Map(), unsettled: [], lastFailure: undefined };
+    this.#memories.set(id, memory);
+    let outcome: Outcome;
+    try {
+      outcome = await this.#reconcileOnce(work, memory);
+    } catch (error) {
+      outcome = this.#judge(error, work, memory);
+    }
+    for (const [stream, { resource, sequence }] of memory.written)
+      if (this.#options.world.positionOf(resource) >= sequence) memory.written.delete(stream);
+    if (memory.written.size === 0 && memory.unsettled.length === 0 && !memory.lastFailure) this.#memories.delete(id);
+    return outcome;
+  }
+
+  async #reconcileOnce(work: Work, memory: KeyMemory): Promise<Outcome> {
+    const { controller, world } = this.#options;
+    const { key } = work;
+    await this.#settle(work, memory);
+    for (const { resource, sequence } of memory.written.values()) {
+      if (await world.waitFor(resource, sequence, WAIT_FOR_WORLD_MS)) continue;
+      this.#options.logger.warn(
+        { key: describeKey(key), sequence },
+        'the log has not yet brought what was written; waiting',
+      );
+      return { kind: 'failed', maxBackOffMs: AWAY_BACK_OFF_MS };
+    }
+    const seen = world.get(key, key.namespace, key.name)?.metadata;
+    const observation: Observation<ApiObject, unknown> | undefined = await controller.observe(
+      key,
+      world,
+      Date.now(),
+      memory.lastFailure,
+    );
+    if (!observation) {
+      memory.lastFailure = undefined;
+      return { kind: 'done' };
+    }
+    const { desired } = observation;
+    const plan: Plan<AnyAction> = controller.reconcile(desired, observation.observed);
+    const causes = [...new Set([world.desiredSequence(desired), ...work.triggers])]
+      .filter((sequence) => sequence > 0)
+      .slice(0, MAX_CAUSES);
+    const context = this.#contextFor({ key, seen, causes, memory });
+    let failure: unknown;
+    try {
+      await this.#carryOut(plan, { context, memory, work, seen });
+      memory.lastFailure = undefined;
+    } catch (error) {
+      if (error instanceof SupersededError || error instanceof NotLeadingError || this.#signal.aborted) throw error;
+      failure = error;
+    }
+    await this.#writeStatus(plan, desired, context);
+    if (failure !== undefined) throw failure;
+    return { kind: 'done', requeueAfterMs: plan.requeueAfterMs };
+  }
+
+  #carryOut(
+    plan: Plan<AnyAction>,
+    attempt: { context: ApplyContext; memory: KeyMemory; work: Work; seen: ObjectMetadata | undefined },
+  ): Promise<void> {
+    const { controller, recorder, logger } = this.#options;
+    const { context, memory, work, seen } = attempt;
+    return carryOut(plan.actions, {
+      context,
+      logger: logger.child({ key: describeKey(work.key) }),
+      mayBegin: () => this.#mayBegin(work.key, seen),
+      record: (event) => recorder.record(event, `${controller.name}-controller`, context.causes),
+      onFound: (resource, sequence) => this.#remember(memory, resource, sequence),
+      onUnsettled: (action) => memory.unsettled.push({ action, uid: seen?.uid, generation: seen?.generation }),
+      onFailed: (action, error) => (memory.lastFailure = failureOf(error, action)),
+      apply: controller.apply?.bind(controller) as never,
+      cautious: work.failures > 0,
+    });
+  }
+
+  #contextFor(attempt: {
+    key: ObjectKey;
+    seen: ObjectMetadata | undefined;
+    causes: readonly number[];
+    memory: KeyMemory;
+  }): ApplyContext {
+    const { key, seen, causes, memory } = attempt;
+    const client = new KeyClient({
+      client: this.#options.client,
+      causes,
+      fieldManager: this.#options.controller.name,
+      signal: this.#signal,
+      onWritten: (resource, sequence) => this.#remember(memory, resource, sequence),
+      mayWrite: () => this.#mayBegin(key, seen),
+    });
+    return { client, key, causes, signal: this.#signal };
+  }
+
+  /** Refuses once the object that the plan was made for is another one or wants something else. */
+  #mayBegin(key: ObjectKey, seen: ObjectMetadata | undefined): void {
+    const { world, mayAct } = this.#options;
+    if (this.#signal.aborted || !mayAct()) throw new NotLeadingError('another replica may lead by now');
+    const now = world.get(key, key.namespace, key.name)?.metadata;
+    if (
+      now?.uid !== seen?.uid ||
+      now?.generation !== seen?.generation ||
+      now?.deletionTimestamp !== seen?.deletionTimestamp
+    ) {
+      throw new SupersededError('the object has changed since it was observed');
+    }
+  }
+
+  async #writeStatus(plan: Plan<AnyAction>, desired: ApiObject, context: ApplyContext): Promise<void> {
+    if (!plan.status || sameJson(plan.status, desired['status'] ?? {})) return;
+    await context.client.update(
+      this.#options.controller.resource,
+      { ...desired, status: plan.status },
+      { subresource: 'status', because: 'what was observed differs from what the status said' },
+    );
+  }
+
+  /** Finds out what became of creates whose answer was lost: repeats them where they are still wanted, and only looks where they are not. */
+  async #settle(work: Work, memory: KeyMemory): Promise<void> {
+    if (memory.unsettled.length === 0) return;
+    const { world, client, controller } = this.#options;
+    const present = world.get(work.key, work.key.namespace, work.key.name)?.metadata;
+    for (const { action, uid, generation } of [...memory.unsettled]) {
+      const { name, namespace } = action.object.metadata;
+      try {
+        if (present && present.uid === uid && present.generation === generation && !present.deletionTimestamp) {
+          const context = this.#contextFor({ key: work.key, seen: present, causes: work.triggers, memory });
+          await createOrFind(action, context.client, (resource, sequence) =>
+            this.#remember(memory, resource, sequence),
+          );
+        } else {
+          const found = await client.get({ resource: action.resource, name, ...(namespace && { namespace }) });
+          this.#remember(memory, action.resource, Number(found.metadata.resourceVersion));
+        }
+      } catch (error) {
+        if (isOutcomeUnknown(error) || error instanceof NotLeadingError || error instanceof SupersededError)
+          throw error;
+        this.#options.logger.debug(
+          { controller: controller.name, name, err: error },
+          'a create whose answer was lost does not stand',
+        );
+      }
+      memory.unsettled = memory.unsettled.filter((other) => other.action !== action);
+    }
+  }
+
+  #remember(memory: KeyMemory, resource: ResourceRef, sequence: number): void {
+    if (!this.#options.world.follows(resource)) return;
+    const stream = isEphemeral(resource) ? 'ephemeral' : 'main';
+    if (sequence > (memory.written.get(stream)?.sequence ?? 0)) memory.written.set(stream, { resource, sequence });
+  }
+
+  #judge(error: unknown, work: Work, memory: KeyMemory): Outcome {
+    const { logger } = this.#options;
+    const fields = { key: describeKey(work.key), failures: work.failures + 1, err: error };
+    if (error instanceof NotLeadingError || this.#signal.aborted) return { kind: 'done' };
+    if (error instanceof SupersededError) return { kind: 'again' };
+    if (error instanceof ApiError && (error.is('Conflict') || error.is('NotFound')) && work.failures < 10) {
+      logger.debug(fields, 'the world moved on meanwhile; observing again');
+      return { kind: 'failed', maxBackOffMs: CONFLICT_BACK_OFF_MS };
+    }
+    memory.lastFailure ??= failureOf(error);
+    if (error instanceof TerminalError) {
+      logger.error(fields, 'trying again cannot help; the key rests until it changes');
+      return { kind: 'done' };
+    }
+    if (
+      error instanceof ApiUnreachableError ||
+      (error instanceof ApiError && (error.code === 503 || error.code === 429 || error.code === 504))
+    ) {
+      logger.warn(fields, 'the API server did not serve; observing again soon');
+      return { kind: 'failed', maxBackOffMs: AWAY_BACK_OFF_MS };
+    }
+    logger.error(fields, 'reconciling failed; observing again after a while');
+    return { kind: 'failed' };
+  }
+}
+
+const concerns = (resource: ResourceRef, key: ObjectKey): boolean =>
+  resource === EVERY_RESOURCE || resource.resource === '*'
+    ? !isEphemeral(key)
+    : resource.resource === key.resource && resource.group === key.group;
+
+const describeKey = (key: ObjectKey): string => (key.namespace ? `${key.namespace}/${key.name}` : key.name);
+
+function failureOf(error: unknown, action?: AnyAction): ActionFailure {
+  const about = {
+    verb: action?.verb ?? '',
+    ...(action && 'resource' in action && { resource: action.resource as ResourceRef }),
+  };
+  if (error instanceof ApiError) return { ...about, reason: error.reason, message: error.message };
+  return error instanceof Error
+    ? { ...about, reason: error.name, message: error.message }
+    : { ...about, reason: 'Error', message: String(error) };
+}

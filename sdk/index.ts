@@ -1,0 +1,35 @@
+/**
+ * The SDK's public face: what `import … from 'reckon/sdk'` gives. Built-in controllers are written with exactly this; docs/writing-a-controller.md is the tour.
+ */
+export type { ApiObject, ObjectMetadata, OwnerReference } from '../api-schemas/schema.ts';
+export type { ObjectKey } from '../event-log/event-log.ts';
+export {
+  ApiError,
+  ApiUnreachableError,
+  type Client,
+  type DeleteOptions,
+  type Target,
+  type WriteOptions,
+} from './client.ts';
+export {
+  type ActionEvent,
+  type ActionFailure,
+  type ApiAction,
+  type ApplyContext,
+  type Controller,
+  type Observation,
+  type Plan,
+  type ResourceRef,
+  TerminalError,
+  type Watch,
+} from './controller.ts';
+export { HttpClient } from './http-client.ts';
+export { type ApiAccess, readKubeconfig } from './kubeconfig.ts';
+export { isEmptySelector, matchesSelector } from './label-selector.ts';
+export { KUBERNETES_LEASE_TIMES, type LeaseTimes } from './leader.ts';
+export { createLogger, type Logger } from './logger.ts';
+export { deterministicName, deterministicSuffix } from './naming.ts';
+export { controllerKeys, controllerOf, controllerReference, groupOf, keyIn, watchOwned } from './owners.ts';
+export { runControllers, type OpenLogs, type RunningControllers, type RunOptions } from './run.ts';
+export { canonicalJson, sameJson } from './same-json.ts';
+export { EVERY_RESOURCE, type LabelSelector, type ListOptions, type World } from './world.ts';

@@ -1,0 +1,149 @@
+/**
+ * Runs controllers: connects to the event log and the API server, follows what the controllers follow, waits to lead, and drives each. The built-in processes and custom controllers start
+ * here and nowhere else.
+ */
+import { openLogReader } from '../event-log/jetstream.ts';
+import type { LogReader } from '../event-log/event-log.ts';
+import type { Client } from './client.ts';
+import { type AnyController, ControllerLoop } from './controller-loop.ts';
+import type { ResourceRef } from './controller.ts';
+import { EventRecorder } from './events.ts';
+import { HttpClient } from './http-client.ts';
+import { type ApiAccess, readKubeconfig } from './kubeconfig.ts';
+import { KUBERNETES_LEASE_TIMES, Leader, type LeaseTimes } from './leader.ts';
+import { isEphemeral, LogWorld } from './log-world.ts';
+import { createLogger, type Logger } from './logger.ts';
+import { processIdentity } from './process-identity.ts';
+
+export interface RunOptions {
+  /** Path of the kubeconfig with the identity that these controllers write as. Default: RECKON_KUBECONFIG, then KUBECONFIG. */
+  readonly kubeconfig?: string;
+  /** Where the event log is, with the user to read it as. Default: NATS_URL. */
+  readonly natsUrl?: string;
+  /** Prefix of streams and subjects. Default `reckon`. */
+  readonly streamPrefix?: string;
+  readonly logger?: Logger;
+  /** Whether one replica leads. Default true; controllers of scope `node` never elect. */
+  readonly leaderElection?: boolean;
+  /** Names this replica in Leases. Default: the machine, boot and process. */
+  readonly identity?: string;
+  readonly leaseTimes?: LeaseTimes;
+  /** Already open, in place of what the addresses above name. */
+  readonly access?: ApiAccess;
+  readonly logs?: OpenLogs;
+}
+
+export interface OpenLogs {
+  readonly main: LogReader;
+  readonly ephemeral?: LogReader;
+  close?(): Promise<void>;
+}
+
+export interface RunningControllers {
+  /** Lets what runs end (bounded), releases the Leases, closes the connections. */
+  stop(): Promise<void>;
+  readonly world: LogWorld;
+  readonly client: Client;
+  /** The names of the controllers that lead now. */
+  leading(): readonly string[];
+}
+
+const DRAIN_EVENTS_MS = 2_000;
+
+/** Resolves once the log's present has been read; from then on it runs until stopped. Rejects when the log cannot be opened. */
+export async function runControllers(
+  controllers: readonly AnyController[],
+  options: RunOptions = {},
+): Promise<RunningControllers> {
+  const names = controllers.map((controller) => controller.name);
+  const logger = options.logger ?? createLogger({ name: names.join(',') });
+  const client = new HttpClient({
+    access: options.access ?? readKubeconfig(kubeconfigPath(options)),
+    userAgent: `reckon-controllers/${names.join(',')}`,
+  });
+  const resources = followedBy(controllers);
+  const logs = options.logs ?? (await openLogs(resources, options, logger));
+  const world = new LogWorld({ log: logs.main, ephemeralLog: logs.ephemeral, resources, logger });
+  await world.filled();
+  logger.info({ controllers: names, position: world.position }, 'following the log');
+  const recorder = new EventRecorder(client, logger);
+  const stopping = new AbortController();
+  const leading = new Set<string>();
+  const running = controllers.map(async (controller) => {
+    const log = logger.child({ controller: controller.name });
+    const drive = async (signal: AbortSignal, mayAct: () => boolean): Promise<void> => {
+      // Only the stop is gentle: where the lead is lost, everything ends at once.
+      const lost = new AbortController();
+      const loop = new ControllerLoop({
+        controller,
+        world,
+        client,
+        recorder,
+        logger: log,
+        mayAct,
+        signal: lost.signal,
+      });
+      leading.add(controller.name);
+      loop.start();
+      await ended(signal);
+      if (!stopping.signal.aborted) lost.abort();
+      await loop.stop();
+      leading.delete(controller.name);
+    };
+    if (options.leaderElection === false || controller.scope === 'node') return drive(stopping.signal, () => true);
+    const leader = new Leader({
+      name: controller.name,
+      identity: options.identity ?? processIdentity(),
+      client,
+      logger: log,
+      times: options.leaseTimes ?? KUBERNETES_LEASE_TIMES,
+    });
+    return leader.run(stopping.signal, (signal) => drive(signal, () => leader.mayAct()));
+  });
+  const stop = async (): Promise<void> => {
+    stopping.abort();
+    await Promise.all(running);
+    await Promise.race([recorder.drain(), new Promise((resolve) => setTimeout(resolve, DRAIN_EVENTS_MS).unref())]);
+    await world.close();
+    await logs.close?.();
+    client.close();
+    logger.info({ controllers: names }, 'stopped');
+  };
+  let stopped: Promise<void> | undefined;
+  return { stop: () => (stopped ??= stop()), world, client, leading: () => [...leading] };
+}
+
+function kubeconfigPath(options: RunOptions): string {
+  const path = options.kubeconfig ?? process.env['RECKON_KUBECONFIG'] ?? process.env['KUBECONFIG'];
+  if (!path) throw new Error('no kubeconfig: pass `kubeconfig`, or set RECKON_KUBECONFIG');
+  return path;
+}
+
+function followedBy(controllers: readonly AnyController[]): ResourceRef[] {
+  return controllers.flatMap((controller) => [
+    controller.resource,
+    ...controller.watches.map((watch) => watch.resource),
+  ]);
+}
+
+async function openLogs(resources: readonly ResourceRef[], options: RunOptions, logger: Logger): Promise<OpenLogs> {
+  const url = options.natsUrl ?? process.env['NATS_URL'];
+  if (!url) throw new Error('no event log: pass `natsUrl`, or set NATS_URL');
+  const settings = {
+    url,
+    logger,
+    clientName: `reckon ${resources.map(({ resource }) => resource).join(',')}`.slice(0, 100),
+    ...(options.streamPrefix && { prefix: options.streamPrefix }),
+  };
+  const main = await openLogReader({ ...settings, stream: 'log' });
+  if (!resources.some(isEphemeral)) return { main, close: () => main.close() };
+  const ephemeral = await openLogReader({ ...settings, stream: 'ephemeral' });
+  return { main, ephemeral, close: async () => void (await Promise.all([main.close(), ephemeral.close()])) };
+}
+
+function ended(signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    if (signal.aborted) resolve();
+    else signal.addEventListener('abort', () => resolve(), { once: true });
+  });
+}

@@ -1,0 +1,152 @@
+/**
+ * Keys that wait to be reconciled, as in controller-runtime: a key stands in the queue at most once, is worked on by at most one worker, backs off after failures (capped, with jitter) and
+ * may ask to come again later. The queue is bounded by the number of objects. Used by `controller-loop.ts`.
+ */
+import { MAX_CAUSES, type ObjectKey } from '../event-log/event-log.ts';
+import { keyText } from './object-store.ts';
+
+const FIRST_BACK_OFF_MS = 5;
+export const MAX_BACK_OFF_MS = 5 * 60_000;
+const MAX_TIMER_MS = 2 ** 31 - 1;
+
+export interface Work {
+  readonly key: ObjectKey;
+  /** The sequences of the newest changes that brought the key here; at most MAX_CAUSES. */
+  readonly triggers: readonly number[];
+  /** Failures in a row before this attempt. */
+  readonly failures: number;
+}
+
+export type Outcome =
+  | { readonly kind: 'done'; readonly requeueAfterMs?: number | undefined }
+  /** At once, and not as a failure: the world moved on while the key was worked on. */
+  | { readonly kind: 'again' }
+  | { readonly kind: 'failed'; readonly maxBackOffMs?: number };
+
+interface Entry {
+  readonly key: ObjectKey;
+  triggers: number[];
+  waiting: boolean;
+  running: boolean;
+  failures: number;
+  timer: NodeJS.Timeout | undefined;
+}
+
+export interface WorkQueueOptions {
+  readonly concurrency: number;
+  /** Must not reject. */
+  readonly work: (work: Work) => Promise<Outcome>;
+  /** In [0, 1); for tests. */
+  readonly random?: () => number;
+}
+
+export class WorkQueue {
+  readonly #options: WorkQueueOptions;
+  readonly #entries = new Map<string, Entry>();
+  #line: Entry[] = [];
+  #head = 0;
+  #running = 0;
+  #stopped = false;
+  #idle: (() => void)[] = [];
+
+  constructor(options: WorkQueueOptions) {
+    this.#options = options;
+  }
+
+  add(key: ObjectKey, trigger?: number): void {
+    if (this.#stopped) return;
+    const entry = this.#entry(key);
+    if (trigger !== undefined && !entry.triggers.includes(trigger)) {
+      entry.triggers.push(trigger);
+      if (entry.triggers.length > MAX_CAUSES) entry.triggers.shift();
+    }
+    this.#enqueue(entry);
+  }
+
+  /** Takes no more work; resolves when what runs has ended. */
+  async stop(): Promise<void> {
+    this.#stopped = true;
+    for (const entry of this.#entries.values()) clearTimeout(entry.timer);
+    this.#entries.clear();
+    this.#line = [];
+    if (this.#running > 0) await new Promise<void>((resolve) => this.#idle.push(resolve));
+  }
+
+  /** How many keys wait or run. */
+  get size(): number {
+    return this.#line.length - this.#head + this.#running;
+  }
+
+  #entry(key: ObjectKey): Entry {
+    const id = keyText(key);
+    const known = this.#entries.get(id);
+    if (known) return known;
+    const entry: Entry = { key, triggers: [], waiting: false, running: false, failures: 0, timer: undefined };
+    this.#entries.set(id, entry);
+    return entry;
+  }
+
+  #enqueue(entry: Entry): void {
+    clearTimeout(entry.timer);
+    entry.timer = undefined;
+    if (entry.waiting) return;
+    entry.waiting = true;
+    // A key that changes while it is worked on waits for its worker.
+    if (!entry.running) this.#line.push(entry);
+    this.#pump();
+  }
+
+  #later(entry: Entry, delayMs: number): void {
+    clearTimeout(entry.timer);
+    entry.timer = setTimeout(() => this.#enqueue(entry), Math.min(delayMs, MAX_TIMER_MS));
+  }
+
+  #pump(): void {
+    while (!this.#stopped && this.#running < this.#options.concurrency && this.#head < this.#line.length) {
+      const entry = this.#line[this.#head++];
+      if (this.#head > 1024 && this.#head * 2 > this.#line.length) {
+        this.#line = this.#line.slice(this.#head);
+        this.#head = 0;
+      }
+      if (entry) void this.#work(entry);
+    }
+    if (this.#head === this.#line.length && this.#head > 0) {
+      this.#line = [];
+      this.#head = 0;
+    }
+  }
+
+  async #work(entry: Entry): Promise<void> {
+    this.#running++;
+    entry.running = true;
+    entry.waiting = false;
+    clearTimeout(entry.timer);
+    entry.timer = undefined;
+    const triggers = entry.triggers;
+    entry.triggers = [];
+    const outcome = await this.#options.work({ key: entry.key, triggers, failures: entry.failures });
+    this.#running--;
+    entry.running = false;
+    if (this.#stopped) {
+      if (this.#running === 0) for (const resolve of this.#idle.splice(0)) resolve();
+      return;
+    }
+    // What led here is still unanswered.
+    if (outcome.kind !== 'done') entry.triggers = [...new Set([...triggers, ...entry.triggers])].slice(-MAX_CAUSES);
+    if (outcome.kind === 'failed') entry.failures++;
+    if (outcome.kind === 'done') entry.failures = 0;
+    if (entry.waiting) this.#line.push(entry);
+    else if (outcome.kind === 'again') this.#enqueue(entry);
+    else if (outcome.kind === 'failed')
+      this.#later(entry, this.#backOffMs(entry.failures, outcome.maxBackOffMs ?? MAX_BACK_OFF_MS));
+    else if (outcome.requeueAfterMs !== undefined) this.#later(entry, outcome.requeueAfterMs);
+    else this.#entries.delete(keyText(entry.key));
+    this.#pump();
+  }
+
+  /** Between half and the whole of 5 ms, doubled with every failure, up to the maximum. */
+  #backOffMs(failures: number, maxMs: number): number {
+    const whole = Math.min(FIRST_BACK_OFF_MS * 2 ** Math.min(failures - 1, 30), maxMs);
+    return whole * (0.5 + (this.#options.random ?? Math.random)() / 2);
+  }
+}
