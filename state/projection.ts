@@ -88,23 +88,26 @@ async function projectOnce(options: ProjectionOptions): Promise<void> {
     await client.query('set synchronous_commit = off');
     const onUnreadable = (sequence: number, reason: string): void => logger.warn({ sequence, reason }, 'record passed over: it cannot be read');
     const writer = new ProjectionWriter(client, onUnreadable);
-    let cursor = await agree(log, writer, logger);
-    logger.info({ position: cursor.position }, 'projection follows the log');
+    const inner = AbortSignal.any([signal, lost.signal]);
     for (;;) {
-      const inner = AbortSignal.any([signal, lost.signal]);
-      const ended = await follow({ ...options, signal: inner }, writer, cursor, onUnreadable);
+      let cursor = await agree(log, writer, logger);
+      if (cursor.position < cursor.floor - 1) {
+        logger.warn({ floor: cursor.floor, position: cursor.position }, 'projection lies below the floor of the log and is set to its snapshot');
+        cursor = await reset(log, writer, cursor, inner);
+      }
+      logger.info({ position: cursor.position }, 'projection follows the log');
+      await follow({ ...options, signal: inner }, writer, cursor, onUnreadable);
       signal.throwIfAborted();
       lost.signal.throwIfAborted();
-      cursor = await reset(log, writer, ended, inner);
-      logger.warn({ floor: cursor.floor, was: ended.position }, 'projection lay below the floor of the log and was set to its snapshot');
+      await sleep(MIN_BACKOFF_MS, undefined, { signal });
     }
   } finally {
     await client.end().catch(() => undefined);
   }
 }
 
-/** Follows until the signal, or until the log says that the cursor lies below its floor; resolves to where the projection then stands. */
-async function follow(options: ProjectionOptions, writer: ProjectionWriter, from: Cursor, onUnreadable: (sequence: number, reason: string) => void): Promise<Cursor> {
+/** Follows until the signal, or until the log says that it cannot go on from where the projection stands. */
+async function follow(options: ProjectionOptions, writer: ProjectionWriter, from: Cursor, onUnreadable: (sequence: number, reason: string) => void): Promise<void> {
   const { log, signal } = options;
   const stop = new AbortController();
   const inner = AbortSignal.any([signal, stop.signal]);
@@ -114,8 +117,7 @@ async function follow(options: ProjectionOptions, writer: ProjectionWriter, from
   try {
     while (!signal.aborted) {
       const batch = await intake.next(IDLE_CHECK_MS);
-      if (batch === 'ended') break;
-      if (batch === 'reset') return cursor;
+      if (batch === 'ended' || batch === 'reset') return;
       if (performance.now() - lastBatchMs > QUIET_MS) await check(log, writer, cursor, batch === 'idle');
       if (batch === 'idle') continue;
       lastBatchMs = performance.now();
@@ -123,7 +125,6 @@ async function follow(options: ProjectionOptions, writer: ProjectionWriter, from
       cursor = await writer.write(cursor, batch.records, Math.max(batch.position, cursor.position));
       options.onPosition?.(cursor.position);
     }
-    return cursor;
   } finally {
     stop.abort();
     await intake.closed;
