@@ -1,0 +1,185 @@
+/**
+ * Brings a Service's EndpointSlices, and the older Endpoints object of the same name, in line with its ready pods. Pure; called by the SDK's loop.
+ */
+import type { EndpointAddress, EndpointSubset, Endpoints } from '../../api-schemas/types/core-v1.ts';
+import type { Endpoint, EndpointSlice } from '../../api-schemas/types/discovery-v1.ts';
+import {
+  controllerReference,
+  deterministicName,
+  sameJson,
+  type ApiAction,
+  type ApiObject,
+  type Plan,
+} from '../../sdk/index.ts';
+import { endpointGroups, type EndpointGroup, type PodObject, type ServiceObject } from './endpoints-of.ts';
+
+export type SliceObject = EndpointSlice & ApiObject;
+export type EndpointsObject = Endpoints & ApiObject;
+
+export interface Observed {
+  /** Pods that the Service selects. */
+  readonly pods: readonly PodObject[];
+  /** Slices of this Service that this controller manages. */
+  readonly slices: readonly SliceObject[];
+  readonly endpoints: EndpointsObject | undefined;
+}
+
+export const SLICES = { group: 'discovery.k8s.io', version: 'v1', resource: 'endpointslices' };
+export const ENDPOINTS = { group: '', version: 'v1', resource: 'endpoints' };
+export const SERVICE_NAME = 'kubernetes.io/service-name';
+export const MANAGED_BY = 'endpointslice.kubernetes.io/managed-by';
+export const MANAGER = 'endpointslice-controller.k8s.io';
+const HEADLESS = 'service.kubernetes.io/headless';
+const MAX_ENDPOINTS_PER_SLICE = 100;
+/** Kubernetes' own bound; what is cut off stands in the slices. */
+const MAX_ENDPOINTS = 1_000;
+
+export function reconcile(service: ServiceObject, observed: Observed): Plan<ApiAction> {
+  const selects = Object.keys(service.spec?.selector ?? {}).length > 0 && service.spec?.type !== 'ExternalName';
+  if (!selects || service.metadata.deletionTimestamp) return { actions: [] };
+  const groups = endpointGroups(service, observed.pods);
+  return {
+    actions: [
+      ...sliceActions(service, groups, observed.slices),
+      ...endpointsActions(service, groups, observed.endpoints),
+    ],
+  };
+}
+
+/** The slices as they should be; a name is kept for as long as its place is needed. */
+function wantedSlices(service: ServiceObject, groups: readonly EndpointGroup[]): SliceObject[] {
+  const { name, namespace, uid = '' } = service.metadata;
+  const parts = groups.flatMap(({ ports, endpoints }) => {
+    const chunks: { ports: EndpointGroup['ports']; endpoints: readonly Endpoint[] }[] = [];
+    for (let start = 0; start < endpoints.length; start += MAX_ENDPOINTS_PER_SLICE)
+      chunks.push({ ports, endpoints: endpoints.slice(start, start + MAX_ENDPOINTS_PER_SLICE) });
+    return chunks;
+  });
+  // A Service without pods has one empty slice: a consumer can tell "nobody there" from "not looked at yet".
+  if (parts.length === 0) parts.push({ ports: [], endpoints: [] });
+  return parts.map(({ ports, endpoints }, place) => ({
+    apiVersion: 'discovery.k8s.io/v1',
+    kind: 'EndpointSlice',
+    metadata: {
+      name: deterministicName(`${name}-`, [uid, place]),
+      ...(namespace && { namespace }),
+      labels: {
+        ...service.metadata.labels,
+        [SERVICE_NAME]: name,
+        [MANAGED_BY]: MANAGER,
+        ...(service.spec?.clusterIP === 'None' && { [HEADLESS]: '' }),
+      },
+      ownerReferences: [controllerReference(service)],
+    },
+    addressType: 'IPv4',
+    endpoints: [...endpoints],
+    ports: [...ports],
+  }));
+}
+
+function sliceActions(
+  service: ServiceObject,
+  groups: readonly EndpointGroup[],
+  slices: readonly SliceObject[],
+): ApiAction[] {
+  const standing = new Map(slices.map((slice) => [slice.metadata.name, slice]));
+  const wanted = wantedSlices(service, groups);
+  const actions: ApiAction[] = [];
+  for (const slice of wanted) {
+    const current = standing.get(slice.metadata.name);
+    standing.delete(slice.metadata.name);
+    const because = describe(service, slice.endpoints);
+    if (!current) actions.push({ verb: 'create', resource: SLICES, object: slice, because });
+    else if (!sameJson(contentOf(current), contentOf(slice))) {
+      const { uid, resourceVersion } = current.metadata;
+      const object = {
+        ...slice,
+        metadata: { ...slice.metadata, ...(uid && { uid }), ...(resourceVersion && { resourceVersion }) },
+      };
+      actions.push({ verb: 'update', resource: SLICES, object, because });
+    }
+  }
+  for (const { metadata } of standing.values()) {
+    const { name, namespace, uid = '' } = metadata;
+    actions.push({
+      verb: 'delete',
+      resource: SLICES,
+      ...(namespace && { namespace }),
+      name,
+      uid,
+      because: 'the Service has no endpoints for this slice any more',
+    });
+  }
+  return actions;
+}
+
+const contentOf = ({ metadata, endpoints, ports, addressType }: SliceObject) => ({
+  labels: metadata.labels,
+  endpoints,
+  ports: ports ?? [],
+  addressType,
+});
+
+function describe(service: ServiceObject, endpoints: readonly Endpoint[]): string {
+  const ready = endpoints.filter(({ conditions }) => conditions?.ready).length;
+  return `Service ${service.metadata.name} selects ${endpoints.length} pods with an address, ${ready} of them ready`;
+}
+
+function addressOf({ addresses, hostname, nodeName, targetRef }: Endpoint): EndpointAddress {
+  return {
+    ip: addresses[0] ?? '',
+    ...(hostname && { hostname }),
+    ...(nodeName && { nodeName }),
+    ...(targetRef && { targetRef }),
+  };
+}
+
+function subsets(groups: readonly EndpointGroup[]): EndpointSubset[] {
+  return groups.flatMap(({ ports, endpoints }) => {
+    const listed = endpoints
+      .filter(({ conditions }) => !conditions?.terminating || conditions.ready)
+      .slice(0, MAX_ENDPOINTS);
+    if (listed.length === 0) return [];
+    const ready = listed.filter(({ conditions }) => conditions?.ready).map(addressOf);
+    const notReady = listed.filter(({ conditions }) => !conditions?.ready).map(addressOf);
+    const named = ports.map(({ name, port = 0, protocol }) => ({
+      ...(name && { name }),
+      port,
+      ...(protocol && { protocol }),
+    }));
+    return [
+      {
+        ...(ready.length > 0 && { addresses: ready }),
+        ...(notReady.length > 0 && { notReadyAddresses: notReady }),
+        ports: named,
+      },
+    ];
+  });
+}
+
+function endpointsActions(
+  service: ServiceObject,
+  groups: readonly EndpointGroup[],
+  current: EndpointsObject | undefined,
+): ApiAction[] {
+  const { name, namespace, labels } = service.metadata;
+  const wanted = subsets(groups);
+  if (current && sameJson(current.subsets ?? [], wanted)) return [];
+  const uid = current?.metadata.uid;
+  const resourceVersion = current?.metadata.resourceVersion;
+  const object: EndpointsObject = {
+    apiVersion: 'v1',
+    kind: 'Endpoints',
+    metadata: {
+      name,
+      ...(namespace && { namespace }),
+      labels: { ...labels, 'endpoints.kubernetes.io/managed-by': 'endpoint-controller' },
+      ownerReferences: [controllerReference(service)],
+      ...(uid && { uid }),
+      ...(resourceVersion && { resourceVersion }),
+    },
+    ...(wanted.length > 0 && { subsets: wanted }),
+  };
+  const because = `the ready pods of Service ${name} have changed`;
+  return [{ verb: current ? 'update' : 'create', resource: ENDPOINTS, object, because }];
+}
