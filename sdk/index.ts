@@ -32,4 +32,5 @@ export { deterministicName, deterministicSuffix } from './naming.ts';
 export { controllerKeys, controllerOf, controllerReference, groupOf, keyIn, watchOwned } from './owners.ts';
 export { runControllers, type OpenLogs, type RunningControllers, type RunOptions } from './run.ts';
 export { canonicalJson, sameJson } from './same-json.ts';
+export { milliseconds, timestamp } from './timestamps.ts';
 export { EVERY_RESOURCE, type LabelSelector, type ListOptions, type World } from './world.ts';
