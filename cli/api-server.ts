@@ -1,0 +1,35 @@
+/** `reckon api-server`: starts one from the instance's settings. */
+import { startApiServer } from '../api-server/main.ts';
+import { createLogger } from '../sdk/logger.ts';
+import { apiServerIdentity, databaseUrl, homeFolder, loadInstance, loopback, natsUrl, readTls } from './instance.ts';
+import { runUntilTold } from './until-told.ts';
+
+export interface ApiServerOptions {
+  readonly port?: number;
+  readonly host?: string;
+}
+
+export async function runApiServer(options: ApiServerOptions): Promise<void> {
+  const instance = await loadInstance(homeFolder());
+  const { settings, credentials } = instance;
+  const logger = createLogger({ name: 'api-server', ...levelFromEnvironment() });
+  const [first = 0, last = 0] = settings.nodePortRange.split('-').map(Number);
+  const server = await startApiServer({
+    natsUrl: natsUrl(instance, 'apiServer'),
+    databaseUrl: databaseUrl(instance, 'reader'),
+    tls: await readTls(instance.home, apiServerIdentity),
+    host: options.host ?? loopback,
+    port: options.port ?? settings.ports.api,
+    secretsKey: Buffer.from(credentials.secretsKey, 'base64'),
+    serviceCidr: settings.serviceCidr,
+    nodePortRange: [first, last],
+    logger,
+  });
+  await runUntilTold(server, logger);
+}
+
+/** RECKON_LOG_LEVEL: `debug`, `info`, `warn`, `error`. */
+export function levelFromEnvironment(): { level?: string } {
+  const level = process.env['RECKON_LOG_LEVEL'];
+  return level ? { level } : {};
+}

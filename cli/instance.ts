@@ -1,0 +1,235 @@
+/**
+ * An instance of Reckon and its home folder (`.reckon/`, or RECKON_HOME): ports, address ranges, certificates and credentials are chosen at the first start and kept. `start/` makes or loads it; the
+ * processes that it starts load it to learn where they belong.
+ *
+ *     instance.json     who it is, its ports and address ranges          credentials.json   passwords and the Secrets' key
+ *     pki/              the authority, and <identity>.crt and .key       kubeconfig         the admin's; kubeconfigs/<identity>
+ *     nats/ postgres/   the servers' data                                logs/ run/         logs, and the pid of every process
+ */
+import { randomBytes, randomInt } from 'node:crypto';
+import { chmod, mkdir, readFile, rename, writeFile } from 'node:fs/promises';
+import { hostname } from 'node:os';
+import path from 'node:path';
+import { chooseRanges, choosePort, machineAddress, addressOf, numberOf } from './instance/addresses.ts';
+import { createAuthority, isCurrent, issueCertificate, type Identity, type KeyAndCertificate } from './instance/certificates.ts';
+import { writeKubeconfig } from './instance/kubeconfig.ts';
+
+export type PortName = 'api' | 'nats' | 'postgres' | 'agent';
+
+export interface InstanceSettings {
+  readonly clusterId: string;
+  readonly ports: Readonly<Record<PortName, number>>;
+  readonly podCidr: string;
+  readonly serviceCidr: string;
+  /** `30000-32767`. */
+  readonly nodePortRange: string;
+  readonly nodeName: string;
+  readonly dockerNetwork: string;
+  readonly nftTable: string;
+}
+
+export interface Login {
+  readonly user: string;
+  readonly password: string;
+}
+
+export type DatabaseRole = 'owner' | 'projection' | 'agent' | 'reader';
+
+export interface Credentials {
+  readonly nats: { readonly apiServer: Login; readonly reader: Login };
+  readonly postgres: { readonly superuser: Login } & Readonly<Record<DatabaseRole, Login>>;
+  /** 32 bytes in base64; wraps the data keys of Secrets. */
+  readonly secretsKey: string;
+}
+
+export interface Instance {
+  /** Absolute. */
+  readonly home: string;
+  readonly settings: InstanceSettings;
+  readonly credentials: Credentials;
+}
+
+export const databaseName = 'reckon';
+export const loopback = '127.0.0.1';
+
+const preferredPorts: Record<PortName, number> = { api: 6443, nats: 4222, postgres: 5432, agent: 10250 };
+
+export function homeFolder(): string {
+  return path.resolve(process.env['RECKON_HOME'] || '.reckon');
+}
+
+export interface OpenOptions {
+  readonly home: string;
+  /** Override, and from then on replace, what was chosen. */
+  readonly ports?: Partial<Record<PortName, number>>;
+}
+
+/** Makes the home folder at the first call, completes it where a newer Reckon wants more, and renews certificates. */
+export async function openInstance(options: OpenOptions): Promise<Instance> {
+  const { home } = options;
+  for (const folder of ['', 'pki', 'kubeconfigs', 'nats', 'postgres', 'logs', 'run']) await mkdir(path.join(home, folder), { recursive: true, mode: 0o700 });
+  await chmod(home, 0o700);
+  const settings = await settle(home, options.ports ?? {});
+  const credentials = (await readJson<Credentials>(path.join(home, 'credentials.json'))) ?? newCredentials();
+  await writeJson(path.join(home, 'credentials.json'), credentials);
+  return { home, settings, credentials };
+}
+
+/** Rejects with a sentence when there is none. */
+export async function loadInstance(home: string): Promise<Instance> {
+  const settings = await readJson<InstanceSettings>(path.join(home, 'instance.json'));
+  const credentials = await readJson<Credentials>(path.join(home, 'credentials.json'));
+  if (settings === undefined || credentials === undefined) throw new Error(`There is no Reckon instance in ${home}: \`reckon start\` makes one, and RECKON_HOME names another folder.`);
+  return { home, settings, credentials };
+}
+
+async function settle(home: string, ports: Partial<Record<PortName, number>>): Promise<InstanceSettings> {
+  const file = path.join(home, 'instance.json');
+  const held = await readJson<InstanceSettings>(file);
+  const settings = held === undefined ? await newSettings(ports) : { ...held, ports: { ...held.ports, ...ports } };
+  if (JSON.stringify(settings) !== JSON.stringify(held)) await writeJson(file, settings);
+  return settings;
+}
+
+async function newSettings(wanted: Partial<Record<PortName, number>>): Promise<InstanceSettings> {
+  const taken = new Set(Object.values(wanted));
+  const ports: Partial<Record<PortName, number>> = { ...wanted };
+  for (const name of Object.keys(preferredPorts) as PortName[]) {
+    ports[name] ??= await choosePort(preferredPorts[name], taken);
+    taken.add(ports[name]);
+  }
+  const clusterId = letters(8);
+  const ranges = await chooseRanges(randomInt(2 ** 20));
+  const nodeName = hostname().toLowerCase().replaceAll(/[^a-z0-9.-]/g, '-').replaceAll(/^[^a-z0-9]+|[^a-z0-9]+$/g, '') || 'node';
+  return {
+    clusterId,
+    ports: ports as Record<PortName, number>,
+    ...ranges,
+    nodePortRange: '30000-32767',
+    nodeName,
+    dockerNetwork: `reckon-${clusterId}`,
+    nftTable: `reckon_${clusterId}`,
+  };
+}
+
+/** Begins with a letter, so that it can stand in any name. */
+function letters(count: number): string {
+  const alphabet = 'bcdfghjklmnpqrstvwxz';
+  return Array.from({ length: count }, () => alphabet[randomInt(alphabet.length)]).join('');
+}
+
+function newCredentials(): Credentials {
+  const login = (user: string): Login => ({ user, password: randomBytes(24).toString('base64url') });
+  return {
+    nats: { apiServer: login('reckon-api-server'), reader: login('reckon-reader') },
+    postgres: {
+      superuser: login('postgres'),
+      owner: login('reckon_owner'),
+      projection: login('reckon_projection'),
+      agent: login('reckon_agent'),
+      reader: login('reckon_reader'),
+    },
+    secretsKey: randomBytes(32).toString('base64'),
+  };
+}
+
+// --- Certificates -------------------------------------------------------------------------------------------------------------------------------------------------
+
+export const apiServerIdentity = 'api-server';
+export const adminIdentity = 'admin';
+/** The node agent is the controller `pods`, and goes by its node's name. */
+export const agentIdentity = 'pods';
+
+export interface TlsFiles {
+  /** PEM, all three. */
+  readonly ca: string;
+  readonly cert: string;
+  readonly key: string;
+}
+
+/** Brings the authority, every identity's certificate and every kubeconfig about. `controllers` are their names. */
+export async function issueIdentities(instance: Instance, controllers: readonly string[]): Promise<void> {
+  const nowMs = Date.now();
+  const { home, settings } = instance;
+  const held = await readPair(home, 'ca');
+  const authority = held ?? createAuthority(`reckon ${settings.clusterId}`, nowMs);
+  if (held === undefined) await writePair(home, 'ca', authority);
+  const server = `https://${loopback}:${settings.ports.api}`;
+  for (const [name, identity] of identities(settings, controllers)) {
+    const before = await readPair(home, name);
+    const pair = before !== undefined && isCurrent(before, authority, identity, nowMs) ? before : issueCertificate(authority, identity, nowMs);
+    if (pair !== before) await writePair(home, name, pair);
+    if (name === apiServerIdentity) continue;
+    await writeKubeconfig(kubeconfigFile(home, name), { server, ca: authority.cert, user: identity.commonName, credentials: pair });
+  }
+}
+
+export function kubeconfigFile(home: string, identity: string): string {
+  return identity === adminIdentity ? path.join(home, 'kubeconfig') : path.join(home, 'kubeconfigs', identity);
+}
+
+export async function readTls(home: string, identity: string): Promise<TlsFiles> {
+  const authority = await readPair(home, 'ca');
+  const pair = await readPair(home, identity);
+  if (authority === undefined || pair === undefined) throw new Error(`There is no certificate for ${identity} in ${path.join(home, 'pki')}: \`reckon start\` makes them.`);
+  return { ca: authority.cert, ...pair };
+}
+
+function identities(settings: InstanceSettings, controllers: readonly string[]): Map<string, Identity> {
+  const addresses = [...new Set([loopback, '::1', machineAddress(), addressOf(numberOf(settings.serviceCidr.split('/')[0]!) + 1)])];
+  const services = ['kubernetes', 'kubernetes.default', 'kubernetes.default.svc', 'kubernetes.default.svc.cluster.local'];
+  const all = new Map<string, Identity>([
+    [apiServerIdentity, { commonName: 'system:apiserver', organizations: ['system:masters'], hosts: ['localhost', ...services, ...addresses] }],
+    [adminIdentity, { commonName: 'admin', organizations: ['system:masters'], hosts: [] }],
+  ]);
+  for (const name of controllers) all.set(name, { commonName: `system:controller:${name}`, organizations: ['system:controllers'], hosts: [] });
+  all.set(agentIdentity, { commonName: `system:node:${settings.nodeName}`, organizations: ['system:nodes'], hosts: [settings.nodeName, 'localhost', ...addresses] });
+  return all;
+}
+
+async function readPair(home: string, name: string): Promise<KeyAndCertificate | undefined> {
+  const file = path.join(home, 'pki', name);
+  const [cert, key] = await Promise.all([readText(`${file}.crt`), readText(`${file}.key`)]);
+  return cert === undefined || key === undefined ? undefined : { cert, key };
+}
+
+async function writePair(home: string, name: string, pair: KeyAndCertificate): Promise<void> {
+  const file = path.join(home, 'pki', name);
+  await writeFile(`${file}.key`, pair.key, { mode: 0o600 });
+  await writeFile(`${file}.crt`, pair.cert);
+}
+
+// --- Where the servers are ----------------------------------------------------------------------------------------------------------------------------------------
+
+/** With the login in it; NATS_URL wins. */
+export function natsUrl(instance: Instance, who: keyof Credentials['nats']): string {
+  const { user, password } = instance.credentials.nats[who];
+  return process.env['NATS_URL'] || `nats://${user}:${password}@${loopback}:${instance.settings.ports.nats}`;
+}
+
+/** With the role's login in it; DATABASE_URL wins. */
+export function databaseUrl(instance: Instance, role: DatabaseRole): string {
+  const { user, password } = instance.credentials.postgres[role];
+  return process.env['DATABASE_URL'] || `postgres://${user}:${password}@${loopback}:${instance.settings.ports.postgres}/${databaseName}`;
+}
+
+// --- Files --------------------------------------------------------------------------------------------------------------------------------------------------------
+
+async function readText(file: string): Promise<string | undefined> {
+  return readFile(file, 'utf8').catch((error: NodeJS.ErrnoException) => {
+    if (error.code === 'ENOENT') return undefined;
+    throw error;
+  });
+}
+
+async function readJson<T>(file: string): Promise<T | undefined> {
+  const text = await readText(file);
+  return text === undefined ? undefined : (JSON.parse(text) as T);
+}
+
+/** In one step, so that a kill at any instant leaves the old file or the new one. */
+async function writeJson(file: string, value: unknown): Promise<void> {
+  const next = `${file}.${process.pid}.new`;
+  await writeFile(next, `${JSON.stringify(value, undefined, 2)}\n`, { mode: 0o600 });
+  await rename(next, file);
+}

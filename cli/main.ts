@@ -1,0 +1,150 @@
+#!/usr/bin/env node
+/** The `reckon` command: reads the words, and hands over to one file a verb. */
+import { parseArgs } from 'node:util';
+import type { PortName } from './instance.ts';
+import { SetUpError } from './set-up/requirement.ts';
+
+const help = `reckon: a Kubernetes-style declarative reconciler built on an event log
+
+Usage
+  reckon start [flags]              set up, run everything, apply the example, show the log until Ctrl-C
+  reckon run <controllers...>       run these controllers in one process (also: projection, or a path to a module of yours)
+  reckon api-server                 run an API server
+  reckon projection rebuild         make the projection anew from the log
+  reckon set-up                     bring what this machine lacks, and nothing more
+  reckon version                    print the version
+  reckon help                       print this
+
+Flags of start
+  --runtime docker|simulated        simulated runs no containers and needs no Docker         (default docker)
+  --no-hello                        leave the example out
+  --controllers a,b                 only these (and projection, if named)                    (default all)
+  --api-port, --nats-port, --postgres-port, --agent-port <number>
+                                    instead of what was chosen at the first start; kept
+Flags of api-server
+  --port <number>  --host <address>
+
+Environment
+  RECKON_HOME       where the instance lives                                                 (default .reckon)
+  NATS_URL, DATABASE_URL, DOCKER_HOST   use these instead of what Reckon would start
+  RECKON_LOG_LEVEL  debug, info, warn or error                                               (default info)
+
+Examples
+  npm start                                         everything, on this machine
+  npm start -- --runtime simulated --no-hello       without containers
+  RECKON_HOME=/tmp/second npm start                 a second instance beside the first
+  reckon run deployments replicasets                two controllers, in a process of their own
+`;
+
+const portFlags: Record<string, PortName> = { 'api-port': 'api', 'nats-port': 'nats', 'postgres-port': 'postgres', 'agent-port': 'agent' };
+
+/** The words were not understood; the message says which. */
+class UsageError extends Error {
+  override readonly name = 'UsageError';
+}
+
+async function main(words: readonly string[]): Promise<number> {
+  const [command = 'help', ...rest] = words;
+  switch (command) {
+    case 'start':
+      return startCommand(rest);
+    case 'run': {
+      const { positionals } = parse(rest, {});
+      if (positionals.length === 0) throw new UsageError('`reckon run` wants at least one controller, such as `reckon run deployments`.');
+      const { runNamed } = await import('./run.ts');
+      await runNamed(positionals);
+      return 0;
+    }
+    case 'api-server': {
+      const { values } = parse(rest, { port: { type: 'string' }, host: { type: 'string' } });
+      const { runApiServer } = await import('./api-server.ts');
+      await runApiServer({
+        ...(values['port'] === undefined ? {} : { port: portNumber('port', values['port']) }),
+        ...(values['host'] === undefined ? {} : { host: String(values['host']) }),
+      });
+      return 0;
+    }
+    case 'projection': {
+      if (rest.join(' ') !== 'rebuild') throw new UsageError('There is `reckon projection rebuild`.');
+      const { rebuild } = await import('./projection.ts');
+      await rebuild();
+      return 0;
+    }
+    case 'set-up': {
+      const { values } = parse(rest, { runtime: { type: 'string' } });
+      const { setUp } = await import('./set-up/set-up.ts');
+      await setUp({ runtime: runtimeOf(values['runtime']), hello: true, say: (line) => void process.stderr.write(`${line}\n`) });
+      return 0;
+    }
+    case 'version':
+    case '--version': {
+      const { programVersion } = await import('./start/start.ts');
+      process.stdout.write(`reckon ${await programVersion()}\n`);
+      return 0;
+    }
+    case 'help':
+    case '--help':
+    case '-h':
+      process.stdout.write(help);
+      return 0;
+    default:
+      throw new UsageError(`There is no command \`${command}\`.`);
+  }
+}
+
+async function startCommand(words: readonly string[]): Promise<number> {
+  const { values } = parse(words, {
+    runtime: { type: 'string' },
+    'no-hello': { type: 'boolean' },
+    controllers: { type: 'string' },
+    'api-port': { type: 'string' },
+    'nats-port': { type: 'string' },
+    'postgres-port': { type: 'string' },
+    'agent-port': { type: 'string' },
+  });
+  const ports: Partial<Record<PortName, number>> = {};
+  for (const [flag, name] of Object.entries(portFlags)) {
+    if (values[flag] !== undefined) ports[name] = portNumber(flag, values[flag]);
+  }
+  const { start } = await import('./start/start.ts');
+  return start({
+    runtime: runtimeOf(values['runtime']),
+    hello: values['no-hello'] !== true,
+    ports,
+    ...(values['controllers'] === undefined ? {} : { controllers: String(values['controllers']).split(',').filter(Boolean) }),
+  });
+}
+
+type Flags = Record<string, { type: 'string' | 'boolean' }>;
+
+function parse(words: readonly string[], flags: Flags): { values: Record<string, unknown>; positionals: string[] } {
+  try {
+    return parseArgs({ args: [...words], options: flags, allowPositionals: true, strict: true });
+  } catch (error) {
+    throw new UsageError(error instanceof Error ? error.message : String(error), { cause: error });
+  }
+}
+
+function portNumber(flag: string, value: unknown): number {
+  const number = Number(value);
+  if (!Number.isInteger(number) || number < 1 || number > 65535) throw new UsageError(`--${flag} wants a port from 1 to 65535, not '${String(value)}'.`);
+  return number;
+}
+
+function runtimeOf(value: unknown): 'docker' | 'simulated' {
+  if (value === undefined || value === 'docker') return 'docker';
+  if (value === 'simulated') return 'simulated';
+  throw new UsageError(`--runtime is docker or simulated, not '${String(value)}'.`);
+}
+
+process.setSourceMapsEnabled(true);
+try {
+  process.exitCode = await main(process.argv.slice(2));
+  // What is done is done: an idle connection must not hold the process.
+  process.exit();
+} catch (error) {
+  if (error instanceof UsageError) process.stderr.write(`reckon: ${error.message} \`reckon help\` tells more.\n`);
+  else if (error instanceof SetUpError) process.stderr.write(`\nreckon: ${error.message}\n`);
+  else process.stderr.write(`reckon: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}\n`);
+  process.exit(error instanceof UsageError ? 2 : 1);
+}

@@ -1,0 +1,48 @@
+/**
+ * Which processes an instance consists of, and how each of ours is started: the one place where the choice of `npm start` (who has a process of its own) is written down.
+ */
+import { existsSync, readdirSync } from 'node:fs';
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+import type { Instance } from '../instance.ts';
+import type { ProcessSpec } from './supervised-process.ts';
+
+/** The compiled program's root: `dist/`. */
+const compiled = path.dirname(path.dirname(path.dirname(fileURLToPath(import.meta.url))));
+
+/** These have a process each; all others share one (a Node process idles at about 60 MB). */
+const ownProcess = ['deployments', 'services', 'volumes', 'pods'];
+export const projectionName = 'projection';
+export const sharedProcess = 'controllers';
+
+/** The controllers that this program has: the folders of `controllers/`. */
+export function controllerNames(): readonly string[] {
+  const folder = path.join(compiled, 'controllers');
+  if (!existsSync(folder)) return [];
+  return readdirSync(folder).filter((name) => existsSync(path.join(folder, name, 'index.js')));
+}
+
+export interface ChildOptions {
+  readonly instance: Instance;
+  readonly environment: Readonly<Record<string, string>>;
+}
+
+/** A process of ours: this same program with other words. */
+export function ownProcessSpec(name: string, words: readonly string[], options: ChildOptions): ProcessSpec {
+  return {
+    name,
+    command: process.execPath,
+    args: ['--enable-source-maps', path.join(compiled, 'cli', 'main.js'), ...words],
+    environment: { ...options.environment, RECKON_HOME: options.instance.home },
+    stopSignal: 'SIGTERM',
+    channel: true,
+  };
+}
+
+/** One specification a process for the wanted controllers and the projection. */
+export function controllerSpecs(wanted: readonly string[], options: ChildOptions): readonly ProcessSpec[] {
+  const alone = wanted.filter((name) => name === projectionName || ownProcess.includes(name));
+  const together = wanted.filter((name) => !alone.includes(name));
+  const specs = alone.map((name) => ownProcessSpec(name, ['run', name], options));
+  return together.length === 0 ? specs : [...specs, ownProcessSpec(sharedProcess, ['run', ...together], options)];
+}
