@@ -1,0 +1,172 @@
+/**
+ * Defaults that depend on other fields, which `default` in a schema cannot say: one function per type, keyed by the type's name. Called by
+ * `defaults.ts` for every object of that type, wherever it stands. They follow `pkg/apis/*\/v1/defaults.go` of Kubernetes; what its
+ * admission plugins add to a new object is in `../strategy/`.
+ */
+
+type JsonObject = Record<string, unknown>;
+type Derive = (object: JsonObject) => void;
+
+const CORE = 'io.k8s.api.core.v1.';
+const APPS = 'io.k8s.api.apps.v1.';
+
+const asObject = (value: unknown): JsonObject =>
+  typeof value === 'object' && value !== null ? (value as JsonObject) : {};
+const asObjects = (value: unknown): JsonObject[] => (Array.isArray(value) ? value.map(asObject) : []);
+const isEmpty = (value: unknown): boolean => value === undefined || value === '';
+
+/** `latest`, and no tag at all, may change under the same name; a digest or another tag does not. */
+export function pullPolicyFor(image: string): 'Always' | 'IfNotPresent' {
+  if (image.includes('@')) return 'IfNotPresent';
+  const tag = /:([^:/]+)$/.exec(image)?.[1] ?? 'latest';
+  return tag === 'latest' ? 'Always' : 'IfNotPresent';
+}
+
+function container(object: JsonObject): void {
+  if (isEmpty(object['imagePullPolicy']) && typeof object['image'] === 'string' && object['image'] !== '') {
+    object['imagePullPolicy'] = pullPolicyFor(object['image']);
+  }
+  object['terminationMessagePath'] ??= '/dev/termination-log';
+  object['terminationMessagePolicy'] ??= 'File';
+  object['resources'] ??= {};
+}
+
+function podSpec(spec: JsonObject): void {
+  spec['restartPolicy'] ??= 'Always';
+  spec['dnsPolicy'] ??= 'ClusterFirst';
+  spec['schedulerName'] ??= 'default-scheduler';
+  spec['terminationGracePeriodSeconds'] ??= 30;
+  spec['securityContext'] ??= {};
+  // `serviceAccount` is the old name of the same field; both always carry the same value.
+  if (isEmpty(spec['serviceAccountName']) && !isEmpty(spec['serviceAccount']))
+    spec['serviceAccountName'] = spec['serviceAccount'];
+  if (!isEmpty(spec['serviceAccountName'])) spec['serviceAccount'] = spec['serviceAccountName'];
+}
+
+/** What only a Pod itself gets, not the template that it comes from. */
+function pod(object: JsonObject): void {
+  const spec = asObject(object['spec']);
+  spec['enableServiceLinks'] ??= true;
+  for (const each of [...asObjects(spec['containers']), ...asObjects(spec['initContainers'])]) {
+    const resources = asObject(each['resources']);
+    const limits = Object.entries(asObject(resources['limits']));
+    if (limits.length > 0) {
+      const requests = { ...asObject(resources['requests']) };
+      for (const [resource, limit] of limits) requests[resource] ??= limit;
+      resources['requests'] = requests;
+    }
+    if (spec['hostNetwork'] === true)
+      for (const port of asObjects(each['ports'])) port['hostPort'] ??= port['containerPort'];
+  }
+}
+
+function deploymentStrategy(strategy: JsonObject): void {
+  strategy['type'] ??= 'RollingUpdate';
+  if (strategy['type'] === 'RollingUpdate') {
+    const rollingUpdate = asObject((strategy['rollingUpdate'] ??= {}));
+    rollingUpdate['maxUnavailable'] ??= '25%';
+    rollingUpdate['maxSurge'] ??= '25%';
+  }
+}
+
+function statefulSetStrategy(strategy: JsonObject): void {
+  strategy['type'] ??= 'RollingUpdate';
+  if (strategy['type'] === 'RollingUpdate') asObject((strategy['rollingUpdate'] ??= {}))['partition'] ??= 0;
+}
+
+function daemonSetStrategy(strategy: JsonObject): void {
+  strategy['type'] ??= 'RollingUpdate';
+  if (strategy['type'] === 'RollingUpdate') {
+    const rollingUpdate = asObject((strategy['rollingUpdate'] ??= {}));
+    rollingUpdate['maxUnavailable'] ??= 1;
+    rollingUpdate['maxSurge'] ??= 0;
+  }
+}
+
+function serviceSpec(spec: JsonObject): void {
+  spec['sessionAffinity'] ??= 'None';
+  spec['type'] ??= 'ClusterIP';
+  for (const port of asObjects(spec['ports'])) {
+    port['protocol'] ??= 'TCP';
+    const target = port['targetPort'];
+    if (target === undefined || target === 0 || target === '') port['targetPort'] = port['port'];
+  }
+  const external = spec['type'] === 'NodePort' || spec['type'] === 'LoadBalancer';
+  if (external) spec['externalTrafficPolicy'] ??= 'Cluster';
+  if (spec['type'] === 'LoadBalancer') spec['allocateLoadBalancerNodePorts'] ??= true;
+  if (spec['type'] !== 'ExternalName') {
+    spec['internalTrafficPolicy'] ??= 'Cluster';
+    spec['ipFamilies'] ??= ['IPv4'];
+    spec['ipFamilyPolicy'] ??= 'SingleStack';
+    if (!isEmpty(spec['clusterIP']) && spec['clusterIPs'] === undefined) spec['clusterIPs'] = [spec['clusterIP']];
+  }
+  if (spec['sessionAffinity'] === 'ClientIP') {
+    asObject((asObject((spec['sessionAffinityConfig'] ??= {}))['clientIP'] ??= {}))['timeoutSeconds'] ??= 10_800;
+  }
+}
+
+const VOLUME_SETTINGS = new Set(['name']);
+
+/** A volume that names no source is an emptyDir. */
+function volume(object: JsonObject): void {
+  if (Object.keys(object).every((field) => VOLUME_SETTINGS.has(field))) object['emptyDir'] = {};
+}
+
+function job(object: JsonObject): void {
+  const spec = asObject(object['spec']);
+  if (spec['completions'] === undefined && spec['parallelism'] === undefined) spec['completions'] = 1;
+  spec['parallelism'] ??= 1;
+}
+
+function persistentVolumeClaim(object: JsonObject): void {
+  asObject((object['status'] ??= {}))['phase'] ??= 'Pending';
+  const spec = asObject(object['spec']);
+  if (spec['dataSource'] !== undefined) spec['dataSourceRef'] ??= structuredClone(spec['dataSource']);
+}
+
+function persistentVolume(object: JsonObject): void {
+  asObject((object['status'] ??= {}))['phase'] ??= 'Pending';
+}
+
+function roleRefBinding(object: JsonObject): void {
+  const roleRef = asObject(object['roleRef']);
+  if (isEmpty(roleRef['apiGroup'])) roleRef['apiGroup'] = 'rbac.authorization.k8s.io';
+  for (const subject of asObjects(object['subjects'])) {
+    if (isEmpty(subject['apiGroup']) && (subject['kind'] === 'User' || subject['kind'] === 'Group')) {
+      subject['apiGroup'] = 'rbac.authorization.k8s.io';
+    }
+  }
+}
+
+function networkPolicySpec(spec: JsonObject): void {
+  spec['policyTypes'] ??= spec['egress'] === undefined ? ['Ingress'] : ['Ingress', 'Egress'];
+}
+
+/** The old selectorless form: what the template is labelled with is what is selected. Only ReplicationController still has it. */
+function replicationController(object: JsonObject): void {
+  const spec = asObject(object['spec']);
+  const labels = asObject(asObject(spec['template'])['metadata'])['labels'];
+  if (labels !== undefined) spec['selector'] ??= structuredClone(labels);
+}
+
+export const derivedDefaults: ReadonlyMap<string, Derive> = new Map<string, Derive>([
+  [`${CORE}Container`, container],
+  [`${CORE}EphemeralContainer`, container],
+  [`${CORE}PodSpec`, podSpec],
+  [`${CORE}Pod`, pod],
+  [`${CORE}ServiceSpec`, serviceSpec],
+  [`${CORE}Volume`, volume],
+  [`${CORE}PersistentVolumeClaim`, persistentVolumeClaim],
+  [`${CORE}PersistentVolume`, persistentVolume],
+  [`${CORE}ReplicationController`, replicationController],
+  [`${APPS}DeploymentSpec`, (spec) => void (spec['strategy'] ??= {})],
+  [`${APPS}DeploymentStrategy`, deploymentStrategy],
+  [`${APPS}StatefulSetSpec`, (spec) => void (spec['updateStrategy'] ??= {})],
+  [`${APPS}StatefulSetUpdateStrategy`, statefulSetStrategy],
+  [`${APPS}DaemonSetSpec`, (spec) => void (spec['updateStrategy'] ??= {})],
+  [`${APPS}DaemonSetUpdateStrategy`, daemonSetStrategy],
+  ['io.k8s.api.batch.v1.Job', job],
+  ['io.k8s.api.rbac.v1.RoleBinding', roleRefBinding],
+  ['io.k8s.api.rbac.v1.ClusterRoleBinding', roleRefBinding],
+  ['io.k8s.api.networking.v1.NetworkPolicySpec', networkPolicySpec],
+]);

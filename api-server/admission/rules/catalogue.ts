@@ -1,0 +1,40 @@
+/**
+ * Which rule in code belongs to which type. Read by `constraints.ts`. What CEL can say exactly stands in the schema; a rule is code where it compares quantities, matches selectors, or has to point at the very item
+ * that is wrong. To add one: write it in the file of its subject and name its type here.
+ */
+import { configMap, secret } from './configuration.ts';
+import { labelSelector } from './label-selector.ts';
+import { podSpec, podTemplate } from './pod-spec.ts';
+import { podUpdate } from './pod-update.ts';
+import type { Rule } from './rule.ts';
+import { endpointSlice, serviceSpec } from './services.ts';
+import { claimSpec, persistentVolumeSpec } from './storage.ts';
+import {
+  cronJobSpec,
+  daemonSetSpec,
+  deploymentSpec,
+  jobSpec,
+  replicaSetSpec,
+  replicationControllerSpec,
+  statefulSetSpec,
+} from './workloads.ts';
+
+export const rules: ReadonlyMap<string, Rule> = new Map<string, Rule>([
+  ['io.k8s.api.core.v1.ConfigMap', configMap],
+  ['io.k8s.api.core.v1.Secret', secret],
+  ['io.k8s.api.core.v1.Pod', podUpdate],
+  ['io.k8s.api.core.v1.PodSpec', podSpec],
+  ['io.k8s.api.core.v1.PodTemplateSpec', podTemplate],
+  ['io.k8s.api.core.v1.ReplicationControllerSpec', replicationControllerSpec],
+  ['io.k8s.api.core.v1.ServiceSpec', serviceSpec],
+  ['io.k8s.api.core.v1.PersistentVolumeClaimSpec', claimSpec],
+  ['io.k8s.api.core.v1.PersistentVolumeSpec', persistentVolumeSpec],
+  ['io.k8s.api.apps.v1.DeploymentSpec', deploymentSpec],
+  ['io.k8s.api.apps.v1.ReplicaSetSpec', replicaSetSpec],
+  ['io.k8s.api.apps.v1.StatefulSetSpec', statefulSetSpec],
+  ['io.k8s.api.apps.v1.DaemonSetSpec', daemonSetSpec],
+  ['io.k8s.api.batch.v1.JobSpec', jobSpec],
+  ['io.k8s.api.batch.v1.CronJobSpec', cronJobSpec],
+  ['io.k8s.api.discovery.v1.EndpointSlice', endpointSlice],
+  ['io.k8s.apimachinery.pkg.apis.meta.v1.LabelSelector', labelSelector],
+]);

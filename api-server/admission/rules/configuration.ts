@@ -1,0 +1,51 @@
+/** Rules for ConfigMaps and Secrets. Keyed to them by `catalogue.ts`. Follows `ValidateConfigMap` and `ValidateSecret` in `pkg/apis/core/validation`. */
+import { invalid, required, tooLong, type Fault } from '../fault.ts';
+import { configKey } from '../names.ts';
+import { below, objectAt, textAt, type JsonObject, type Rule } from './rule.ts';
+
+/** All values of a ConfigMap or Secret together. */
+export const MAX_DATA_BYTES = 1024 * 1024;
+
+function keyFaults(object: JsonObject, fields: readonly string[]): Fault[] {
+  const faults: Fault[] = [];
+  const seen = new Map<string, string>();
+  for (const field of fields) {
+    for (const key of Object.keys(objectAt(object[field]))) {
+      const at = `${field}[${key}]`;
+      faults.push(...configKey(key).map((says) => invalid(at, key, says)));
+      if (seen.has(key)) faults.push(invalid(at, key, `duplicate of key present in ${seen.get(key)}`));
+      seen.set(key, field);
+    }
+  }
+  return faults;
+}
+
+export const configMap: Rule = ({ value, report }) => {
+  const texts = Object.values(objectAt(value['data'])).reduce<number>(
+    (sum, each) => sum + Buffer.byteLength(textAt(each)),
+    0,
+  );
+  const bytes = Object.values(objectAt(value['binaryData'])).reduce<number>(
+    (sum, each) => sum + Buffer.byteLength(textAt(each), 'base64'),
+    0,
+  );
+  report(...keyFaults(value, ['data', 'binaryData']));
+  if (texts + bytes > MAX_DATA_BYTES) report(tooLong('', MAX_DATA_BYTES));
+};
+
+/** The keys that a typed Secret must hold. */
+const NEEDED: Readonly<Record<string, readonly string[]>> = {
+  'kubernetes.io/dockercfg': ['.dockercfg'],
+  'kubernetes.io/dockerconfigjson': ['.dockerconfigjson'],
+  'kubernetes.io/ssh-auth': ['ssh-privatekey'],
+  'kubernetes.io/tls': ['tls.crt', 'tls.key'],
+};
+
+export const secret: Rule = ({ value, report }) => {
+  const data = objectAt(value['data']);
+  const size = Object.values(data).reduce<number>((sum, each) => sum + Buffer.byteLength(textAt(each), 'base64'), 0);
+  report(...keyFaults(value, ['data']));
+  if (size > MAX_DATA_BYTES) report(tooLong('data', MAX_DATA_BYTES));
+  for (const key of NEEDED[textAt(value['type'])] ?? [])
+    if (!Object.hasOwn(data, key)) report(required(below('', `data[${key}]`)));
+};

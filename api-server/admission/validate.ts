@@ -1,0 +1,28 @@
+/**
+ * Everything that is wrong with an object, all at once: structure (ajv), uniqueness and CEL rules, metadata, and the rules in code. Called by every write
+ * verb after decoding and defaulting, with the stored object on update. An empty list admits the object.
+ */
+import type { ApiObject, ResourceDefinition } from '../../api-schemas/schema.ts';
+import { validateConstraints } from './constraints.ts';
+import type { Fault } from './fault.ts';
+import { validateMetadata } from './metadata.ts';
+import { validateStructure } from './structure.ts';
+
+const WITHOUT_METADATA: ReadonlySet<string> = new Set(['metadata']);
+const STATUS_ONLY: ReadonlySet<string> = new Set(['metadata', 'spec']);
+
+export interface ValidateOptions {
+  /** The subresource that is written, if one is: a status write is not judged by rules about the spec. */
+  readonly subresource?: string;
+}
+
+export function validate(
+  object: ApiObject,
+  old: ApiObject | undefined,
+  definition: ResourceDefinition,
+  options: ValidateOptions = {},
+): Fault[] {
+  const faults = [...validateMetadata(object, old, definition), ...validateStructure(object, definition)];
+  const skip = options.subresource === 'status' ? STATUS_ONLY : WITHOUT_METADATA;
+  return [...faults, ...validateConstraints(object, definition.schema, { old, skip, known: faults })];
+}

@@ -1,0 +1,86 @@
+/**
+ * Chooses the form of an answer from the Accept header: JSON, YAML or protobuf, of the object itself, a Table, or its metadata alone. Called by `respond.ts` on every read, so the few headers
+ * that clients really send are remembered. https://kubernetes.io/docs/reference/using-api/api-concepts/#receiving-resources-as-tables
+ */
+
+export interface Representation {
+  readonly as: 'Object' | 'Table' | 'PartialObjectMetadata';
+  readonly format: 'json' | 'yaml' | 'protobuf';
+  /** Of meta.k8s.io, for a Table or metadata alone: `v1` or `v1beta1`. */
+  readonly version?: string;
+}
+
+interface Range {
+  readonly type: string;
+  readonly parameters: ReadonlyMap<string, string>;
+  readonly quality: number;
+}
+
+const FORMATS: Readonly<Record<string, Representation['format']>> = {
+  '*/*': 'json',
+  'application/*': 'json',
+  'application/json': 'json',
+  'application/yaml': 'yaml',
+  'application/vnd.kubernetes.protobuf': 'protobuf',
+};
+const META_VERSIONS = new Set(['v1', 'v1beta1']);
+const TRANSFORMED: Readonly<Record<string, Exclude<Representation['as'], 'Object'>>> = {
+  Table: 'Table',
+  PartialObjectMetadata: 'PartialObjectMetadata',
+  PartialObjectMetadataList: 'PartialObjectMetadata',
+};
+
+const MAX_REMEMBERED = 256;
+const MAX_HEADER_LENGTH = 4096;
+const remembered = new Map<string, Representation | undefined>();
+
+/** Undefined when nothing that the client accepts can be served. No header at all is JSON. */
+export function negotiate(accept: string | undefined): Representation | undefined {
+  if (accept === undefined || accept.trim() === '') return { as: 'Object', format: 'json' };
+  if (remembered.has(accept)) return remembered.get(accept);
+  const chosen = choose(accept);
+  if (remembered.size < MAX_REMEMBERED && accept.length <= MAX_HEADER_LENGTH) remembered.set(accept, chosen);
+  return chosen;
+}
+
+function choose(accept: string): Representation | undefined {
+  for (const range of parseAccept(accept)) {
+    const representation = serve(range);
+    if (representation) return representation;
+  }
+  return undefined;
+}
+
+/** The ranges of a header, best first; equals keep their order, and what is refused (q=0) is left out. */
+export function parseAccept(accept: string): readonly Range[] {
+  return accept
+    .slice(0, MAX_HEADER_LENGTH)
+    .split(',')
+    .map((part) => {
+      const [type = '', ...rest] = part.split(';').map((piece) => piece.trim());
+      const parameters = new Map(
+        rest.map(
+          (piece) =>
+            [piece.split('=')[0]?.trim().toLowerCase() ?? '', piece.slice(piece.indexOf('=') + 1).trim()] as const,
+        ),
+      );
+      const quality = Number(parameters.get('q') ?? 1);
+      return { type: type.toLowerCase(), parameters, quality: Number.isFinite(quality) ? quality : 1 };
+    })
+    .filter(({ type, quality }) => type !== '' && quality > 0)
+    .sort((a, b) => b.quality - a.quality);
+}
+
+function serve({ type, parameters }: Range): Representation | undefined {
+  const format = FORMATS[type];
+  if (!format) return undefined;
+  const wanted = parameters.get('as');
+  if (wanted === undefined) return { as: 'Object', format };
+  const as = TRANSFORMED[wanted];
+  const version = parameters.get('v') ?? 'v1';
+  const group = parameters.get('g') ?? 'meta.k8s.io';
+  // A Table has no protobuf form; the next range is asked.
+  if (!as || group !== 'meta.k8s.io' || !META_VERSIONS.has(version) || (as === 'Table' && format === 'protobuf'))
+    return undefined;
+  return { as, format, version };
+}
