@@ -1,6 +1,7 @@
 /**
  * The `format`s that the schema files use: for each a predicate and what to tell a person whose value does not fit, in the words that Kubernetes
- * uses (scripts match on them). Validation hands them to ajv; the rules for object names (`nameFormat`) are looked up here too.
+ * uses (scripts match on them). Validation hands them to ajv; the rules for object names (`nameFormat`) are looked up here too. The empty string
+ * passes every format of names and addresses, as Go cannot tell it from an absent field: a field that must not be empty has `minLength: 1`.
  * https://kubernetes.io/docs/concepts/overview/working-with-objects/names/
  */
 import { isIP, isIPv4, isIPv6 } from 'node:net';
@@ -106,6 +107,9 @@ function isCronField(field: string, index: number): boolean {
   });
 }
 
+/** A format that constrains only what is there. */
+const name = (valid: (value: string) => boolean, message: string): Format =>
+  text((value) => value === '' || valid(value), message);
 const text = (valid: (value: string) => boolean, message: string): Format => ({
   type: 'string',
   valid: valid as (value: never) => boolean,
@@ -125,51 +129,51 @@ const QUALIFIED_MESSAGE =
   "(e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]'), with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')";
 
 export const formats: Readonly<Record<string, Format>> = {
-  'dns-1123-label': text(
+  'dns-1123-label': name(
     (value) => value.length <= LABEL_LENGTH && dns1123Label.test(value),
     "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an alphanumeric character " +
       "(e.g. 'my-name',  or '123-abc', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')",
   ),
-  'dns-1035-label': text(
+  'dns-1035-label': name(
     (value) => value.length <= LABEL_LENGTH && dns1035Label.test(value),
     "a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an alphabetic character, and end with an alphanumeric character " +
       "(e.g. 'my-name',  or 'abc-123', regex used for validation is '[a-z]([-a-z0-9]*[a-z0-9])?')",
   ),
-  'dns-1123-subdomain': text(isSubdomain, SUBDOMAIN_MESSAGE),
-  'wildcard-dns-1123-subdomain': text((value) => isSubdomain(value.replace(/^\*\./, '')), SUBDOMAIN_MESSAGE),
-  'path-segment': text(
+  'dns-1123-subdomain': name(isSubdomain, SUBDOMAIN_MESSAGE),
+  'wildcard-dns-1123-subdomain': name((value) => isSubdomain(value.replace(/^\*\./, '')), SUBDOMAIN_MESSAGE),
+  'path-segment': name(
     (value) => value !== '' && value !== '.' && value !== '..' && !/[/%]/.test(value),
     "may not be '.' or '..', or contain '/' or '%'",
   ),
-  'qualified-name': text(isQualifiedName, QUALIFIED_MESSAGE),
-  'label-key': text(isQualifiedName, QUALIFIED_MESSAGE),
-  'label-value': text(
+  'qualified-name': name(isQualifiedName, QUALIFIED_MESSAGE),
+  'label-key': name(isQualifiedName, QUALIFIED_MESSAGE),
+  'label-value': name(
     isLabelValue,
     "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character " +
       "(e.g. 'MyValue',  or 'my_value',  or '12345', regex used for validation is '(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')",
   ),
-  'config-key': text(
+  'config-key': name(
     isConfigKey,
     "a valid config key must consist of alphanumeric characters, '-', '_' or '.' (e.g. 'key.name',  or 'KEY_NAME',  or 'key-name', regex used for validation is '[-._a-zA-Z0-9]+')",
   ),
-  'env-var-name': text(
+  'env-var-name': name(
     (value) => /^[ -<>-~]+$/.test(value),
     "a valid environment variable name must consist only of printable ASCII characters other than '='",
   ),
-  'port-name': text(
+  'port-name': name(
     isPortName,
     "must be at most 15 characters, contain only alphanumeric characters (a-z, 0-9) and hyphens ('-') with at least one letter, and must not begin or end with a hyphen or contain two in a row",
   ),
-  'http-header-name': text(
+  'http-header-name': name(
     (value) => /^[-A-Za-z0-9]+$/.test(value),
     "a valid HTTP header must consist of alphanumeric characters or '-' (e.g. 'X-Header-Name', regex used for validation is '[-A-Za-z0-9]+')",
   ),
-  ip: text((value) => isIP(value) !== 0, 'must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)'),
-  ipv4: text(isIPv4, 'must be a valid IPv4 address'),
-  ipv6: text(isIPv6, 'must be a valid IPv6 address'),
-  cidr: text(isCidr, 'must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)'),
-  'absolute-path': text((value) => value.startsWith('/'), 'must be an absolute path'),
-  'relative-path': text(
+  ip: name((value) => isIP(value) !== 0, 'must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)'),
+  ipv4: name(isIPv4, 'must be a valid IPv4 address'),
+  ipv6: name(isIPv6, 'must be a valid IPv6 address'),
+  cidr: name(isCidr, 'must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)'),
+  'absolute-path': name((value) => value.startsWith('/'), 'must be an absolute path'),
+  'relative-path': name(
     (value) => !value.startsWith('/') && !value.split('/').includes('..'),
     "must be a relative path that does not contain the '..' element",
   ),
@@ -180,7 +184,7 @@ export const formats: Readonly<Record<string, Format>> = {
   'int-or-string': text(() => true, 'must be a number or a string'),
   'date-time': text(isDateTime, 'must be a date and time as in RFC 3339 (e.g. 2006-01-02T15:04:05Z)'),
   byte: text(isBase64, 'must be base64'),
-  cron: text(isCron, "must be a cron schedule of five fields (e.g. '*/5 * * * *') or a nickname such as '@hourly'"),
+  cron: name(isCron, "must be a cron schedule of five fields (e.g. '*/5 * * * *') or a nickname such as '@hourly'"),
   int32: number(
     (value) => Number.isInteger(value) && value >= -INT32 && value < INT32,
     'must be a whole number of 32 bits',

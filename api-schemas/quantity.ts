@@ -72,4 +72,5 @@ export function compareQuantities(a: string, b: string): number | undefined {
 }
 
 /** What Kubernetes says of a text that is no quantity. */
-export const QUANTITY_RULE = "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'";
+export const QUANTITY_RULE =
+  "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'";

@@ -33,7 +33,7 @@ export interface Registry {
 type RawNode = Readonly<Record<string, unknown>>;
 
 /** The keywords whose value is a schema, a list of schemas, or schemas by name. */
-const SINGLE = new Set(['items', 'additionalProperties', 'not']);
+const SINGLE = new Set(['items', 'additionalProperties', 'propertyNames', 'not']);
 const LISTS = new Set(['anyOf', 'oneOf', 'allOf']);
 const MAPS = new Set(['properties']);
 /** The keywords of a file that are not part of the schema of its type. */

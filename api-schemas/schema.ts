@@ -14,6 +14,8 @@ export interface Schema {
   readonly properties?: Readonly<Record<string, Schema>>;
   readonly required?: readonly string[];
   readonly additionalProperties?: Schema | boolean;
+  /** What every key of a map must look like: only `minLength` and `format`. */
+  readonly propertyNames?: Schema;
   readonly items?: Schema;
   readonly enum?: readonly unknown[];
   readonly const?: unknown;

@@ -15,7 +15,7 @@ export interface CustomResourceColumnDefinition {
 }
 
 export interface CustomResourceConversion {
-  strategy: string;
+  strategy: 'None' | 'Webhook';
   webhook?: WebhookConversion;
 }
 
@@ -24,7 +24,7 @@ export interface CustomResourceDefinition {
   kind: 'CustomResourceDefinition';
   metadata: ObjectMetadata;
   spec: CustomResourceDefinitionSpec;
-  status?: CustomResourceDefinitionStatus;
+  status: CustomResourceDefinitionStatus;
   [field: string]: unknown;
 }
 
@@ -50,7 +50,7 @@ export interface CustomResourceDefinitionSpec {
   group: string;
   names: CustomResourceDefinitionNames;
   preserveUnknownFields?: boolean;
-  scope: string;
+  scope: 'Cluster' | 'Namespaced';
   versions: CustomResourceDefinitionVersion[];
 }
 
@@ -66,6 +66,7 @@ export interface CustomResourceDefinitionVersion {
   deprecationWarning?: string;
   name: string;
   schema?: CustomResourceValidation;
+  selectableFields?: SelectableField[];
   served: boolean;
   storage: boolean;
   subresources?: CustomResourceSubresources;
@@ -148,6 +149,10 @@ export type JSONSchemaPropsOrBool = JSONSchemaProps | boolean;
 
 export type JSONSchemaPropsOrStringArray = JSONSchemaProps | string[];
 
+export interface SelectableField {
+  jsonPath: string;
+}
+
 export interface ServiceReference {
   name: string;
   namespace: string;
@@ -159,6 +164,7 @@ export interface ValidationRule {
   fieldPath?: string;
   message?: string;
   messageExpression?: string;
+  optionalOldSelf?: boolean;
   reason?: 'FieldValueDuplicate' | 'FieldValueForbidden' | 'FieldValueInvalid' | 'FieldValueRequired';
   rule: string;
 }

@@ -19,8 +19,8 @@ export interface DaemonSet {
   apiVersion: 'apps/v1';
   kind: 'DaemonSet';
   metadata: ObjectMetadata;
-  spec?: DaemonSetSpec;
-  status?: DaemonSetStatus;
+  spec: DaemonSetSpec;
+  status: DaemonSetStatus;
   [field: string]: unknown;
 }
 
@@ -28,7 +28,7 @@ export interface DaemonSetCondition {
   lastTransitionTime?: Time;
   message?: string;
   reason?: string;
-  status: string;
+  status: 'False' | 'True' | 'Unknown';
   type: string;
 }
 
@@ -62,8 +62,8 @@ export interface Deployment {
   apiVersion: 'apps/v1';
   kind: 'Deployment';
   metadata: ObjectMetadata;
-  spec?: DeploymentSpec;
-  status?: DeploymentStatus;
+  spec: DeploymentSpec;
+  status: DeploymentStatus;
   [field: string]: unknown;
 }
 
@@ -72,7 +72,7 @@ export interface DeploymentCondition {
   lastUpdateTime?: Time;
   message?: string;
   reason?: string;
-  status: string;
+  status: 'False' | 'True' | 'Unknown';
   type: string;
 }
 
@@ -107,8 +107,8 @@ export interface ReplicaSet {
   apiVersion: 'apps/v1';
   kind: 'ReplicaSet';
   metadata: ObjectMetadata;
-  spec?: ReplicaSetSpec;
-  status?: ReplicaSetStatus;
+  spec: ReplicaSetSpec;
+  status: ReplicaSetStatus;
   [field: string]: unknown;
 }
 
@@ -116,7 +116,7 @@ export interface ReplicaSetCondition {
   lastTransitionTime?: Time;
   message?: string;
   reason?: string;
-  status: string;
+  status: 'False' | 'True' | 'Unknown';
   type: string;
 }
 
@@ -124,7 +124,7 @@ export interface ReplicaSetSpec {
   minReadySeconds?: number;
   replicas?: number;
   selector: LabelSelector;
-  template?: PodTemplateSpec;
+  template: PodTemplateSpec;
 }
 
 export interface ReplicaSetStatus {
@@ -155,8 +155,8 @@ export interface StatefulSet {
   apiVersion: 'apps/v1';
   kind: 'StatefulSet';
   metadata: ObjectMetadata;
-  spec?: StatefulSetSpec;
-  status?: StatefulSetStatus;
+  spec: StatefulSetSpec;
+  status: StatefulSetStatus;
   [field: string]: unknown;
 }
 
@@ -164,7 +164,7 @@ export interface StatefulSetCondition {
   lastTransitionTime?: Time;
   message?: string;
   reason?: string;
-  status: string;
+  status: 'False' | 'True' | 'Unknown';
   type: string;
 }
 
@@ -173,8 +173,8 @@ export interface StatefulSetOrdinals {
 }
 
 export interface StatefulSetPersistentVolumeClaimRetentionPolicy {
-  whenDeleted?: string;
-  whenScaled?: string;
+  whenDeleted?: 'Delete' | 'Retain';
+  whenScaled?: 'Delete' | 'Retain';
 }
 
 export interface StatefulSetSpec {
@@ -185,7 +185,7 @@ export interface StatefulSetSpec {
   replicas?: number;
   revisionHistoryLimit?: number;
   selector: LabelSelector;
-  serviceName: string;
+  serviceName?: string;
   template: PodTemplateSpec;
   updateStrategy?: StatefulSetUpdateStrategy;
   volumeClaimTemplates?: PersistentVolumeClaim[];

@@ -15,8 +15,8 @@ export interface HorizontalPodAutoscaler {
   apiVersion: 'autoscaling/v1';
   kind: 'HorizontalPodAutoscaler';
   metadata: ObjectMetadata;
-  spec?: HorizontalPodAutoscalerSpec;
-  status?: HorizontalPodAutoscalerStatus;
+  spec: HorizontalPodAutoscalerSpec;
+  status: HorizontalPodAutoscalerStatus;
   [field: string]: unknown;
 }
 

@@ -35,13 +35,13 @@ export interface ExternalMetricStatus {
 
 export interface HPAScalingPolicy {
   periodSeconds: number;
-  type: string;
+  type: 'Percent' | 'Pods';
   value: number;
 }
 
 export interface HPAScalingRules {
   policies?: HPAScalingPolicy[];
-  selectPolicy?: string;
+  selectPolicy?: 'Disabled' | 'Max' | 'Min';
   stabilizationWindowSeconds?: number;
 }
 
@@ -49,8 +49,8 @@ export interface HorizontalPodAutoscaler {
   apiVersion: 'autoscaling/v2';
   kind: 'HorizontalPodAutoscaler';
   metadata: ObjectMetadata;
-  spec?: HorizontalPodAutoscalerSpec;
-  status?: HorizontalPodAutoscalerStatus;
+  spec: HorizontalPodAutoscalerSpec;
+  status: HorizontalPodAutoscalerStatus;
   [field: string]: unknown;
 }
 
@@ -63,7 +63,7 @@ export interface HorizontalPodAutoscalerCondition {
   lastTransitionTime?: Time;
   message?: string;
   reason?: string;
-  status: string;
+  status: 'False' | 'True' | 'Unknown';
   type: string;
 }
 
@@ -95,7 +95,7 @@ export interface MetricSpec {
   object?: ObjectMetricSource;
   pods?: PodsMetricSource;
   resource?: ResourceMetricSource;
-  type: string;
+  type: 'ContainerResource' | 'External' | 'Object' | 'Pods' | 'Resource';
 }
 
 export interface MetricStatus {
@@ -110,7 +110,7 @@ export interface MetricStatus {
 export interface MetricTarget {
   averageUtilization?: number;
   averageValue?: Quantity;
-  type: string;
+  type: 'AverageValue' | 'Utilization' | 'Value';
   value?: Quantity;
 }
 

@@ -10,8 +10,8 @@ export interface CronJob {
   apiVersion: 'batch/v1';
   kind: 'CronJob';
   metadata: ObjectMetadata;
-  spec?: CronJobSpec;
-  status?: CronJobStatus;
+  spec: CronJobSpec;
+  status: CronJobStatus;
   [field: string]: unknown;
 }
 
@@ -36,8 +36,8 @@ export interface Job {
   apiVersion: 'batch/v1';
   kind: 'Job';
   metadata: ObjectMetadata;
-  spec?: JobSpec;
-  status?: JobStatus;
+  spec: JobSpec;
+  status: JobStatus;
   [field: string]: unknown;
 }
 
@@ -46,7 +46,7 @@ export interface JobCondition {
   lastTransitionTime?: Time;
   message?: string;
   reason?: string;
-  status: string;
+  status: 'False' | 'True' | 'Unknown';
   type: string;
 }
 
@@ -56,12 +56,14 @@ export interface JobSpec {
   backoffLimitPerIndex?: number;
   completionMode?: 'Indexed' | 'NonIndexed';
   completions?: number;
+  managedBy?: string;
   manualSelector?: boolean;
   maxFailedIndexes?: number;
   parallelism?: number;
   podFailurePolicy?: PodFailurePolicy;
   podReplacementPolicy?: 'Failed' | 'TerminatingOrFailed';
   selector?: LabelSelector;
+  successPolicy?: SuccessPolicy;
   suspend?: boolean;
   template: PodTemplateSpec;
   ttlSecondsAfterFinished?: number;
@@ -83,7 +85,7 @@ export interface JobStatus {
 
 export interface JobTemplateSpec {
   metadata?: ObjectMeta;
-  spec?: JobSpec;
+  spec: JobSpec;
 }
 
 export interface PodFailurePolicy {
@@ -97,14 +99,23 @@ export interface PodFailurePolicyOnExitCodesRequirement {
 }
 
 export interface PodFailurePolicyOnPodConditionsPattern {
-  status: string;
+  status: 'False' | 'True' | 'Unknown';
   type: string;
 }
 
 export interface PodFailurePolicyRule {
   action: 'Count' | 'FailIndex' | 'FailJob' | 'Ignore';
   onExitCodes?: PodFailurePolicyOnExitCodesRequirement;
-  onPodConditions: PodFailurePolicyOnPodConditionsPattern[];
+  onPodConditions?: PodFailurePolicyOnPodConditionsPattern[];
+}
+
+export interface SuccessPolicy {
+  rules: SuccessPolicyRule[];
+}
+
+export interface SuccessPolicyRule {
+  succeededCount?: number;
+  succeededIndexes?: string;
 }
 
 export interface UncountedTerminatedPods {

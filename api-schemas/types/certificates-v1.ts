@@ -10,7 +10,7 @@ export interface CertificateSigningRequest {
   kind: 'CertificateSigningRequest';
   metadata: ObjectMetadata;
   spec: CertificateSigningRequestSpec;
-  status?: CertificateSigningRequestStatus;
+  status: CertificateSigningRequestStatus;
   [field: string]: unknown;
 }
 
@@ -19,7 +19,7 @@ export interface CertificateSigningRequestCondition {
   lastUpdateTime?: Time;
   message?: string;
   reason?: string;
-  status: string;
+  status: 'False' | 'True' | 'Unknown';
   type: string;
 }
 

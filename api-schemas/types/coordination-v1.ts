@@ -9,7 +9,7 @@ export interface Lease {
   apiVersion: 'coordination.k8s.io/v1';
   kind: 'Lease';
   metadata: ObjectMetadata;
-  spec?: LeaseSpec;
+  spec: LeaseSpec;
   [field: string]: unknown;
 }
 

@@ -18,6 +18,11 @@ export interface Affinity {
   podAntiAffinity?: PodAntiAffinity;
 }
 
+export interface AppArmorProfile {
+  localhostProfile?: string;
+  type: 'Localhost' | 'RuntimeDefault' | 'Unconfined';
+}
+
 export interface AttachedVolume {
   devicePath: string;
   name: string;
@@ -131,13 +136,13 @@ export interface ConfigMap {
 }
 
 export interface ConfigMapEnvSource {
-  name?: string;
+  name: string;
   optional?: boolean;
 }
 
 export interface ConfigMapKeySelector {
   key: string;
-  name?: string;
+  name: string;
   optional?: boolean;
 }
 
@@ -151,14 +156,14 @@ export interface ConfigMapNodeConfigSource {
 
 export interface ConfigMapProjection {
   items?: KeyToPath[];
-  name?: string;
+  name: string;
   optional?: boolean;
 }
 
 export interface ConfigMapVolumeSource {
   defaultMode?: number;
   items?: KeyToPath[];
-  name?: string;
+  name: string;
   optional?: boolean;
 }
 
@@ -167,7 +172,7 @@ export interface Container {
   command?: string[];
   env?: EnvVar[];
   envFrom?: EnvFromSource[];
-  image?: string;
+  image: string;
   imagePullPolicy?: 'Always' | 'IfNotPresent' | 'Never';
   lifecycle?: Lifecycle;
   livenessProbe?: Probe;
@@ -176,7 +181,7 @@ export interface Container {
   readinessProbe?: Probe;
   resizePolicy?: ContainerResizePolicy[];
   resources?: ResourceRequirements;
-  restartPolicy?: string;
+  restartPolicy?: 'Always';
   securityContext?: SecurityContext;
   startupProbe?: Probe;
   stdin?: boolean;
@@ -235,8 +240,8 @@ export interface ContainerStateWaiting {
 export interface ContainerStatus {
   allocatedResources?: Record<string, Quantity>;
   containerID?: string;
-  image: string;
-  imageID: string;
+  image?: string;
+  imageID?: string;
   lastState?: ContainerState;
   name: string;
   ready: boolean;
@@ -323,7 +328,7 @@ export interface EphemeralContainer {
   command?: string[];
   env?: EnvVar[];
   envFrom?: EnvFromSource[];
-  image?: string;
+  image: string;
   imagePullPolicy?: 'Always' | 'IfNotPresent' | 'Never';
   lifecycle?: Lifecycle;
   livenessProbe?: Probe;
@@ -332,7 +337,7 @@ export interface EphemeralContainer {
   readinessProbe?: Probe;
   resizePolicy?: ContainerResizePolicy[];
   resources?: ResourceRequirements;
-  restartPolicy?: string;
+  restartPolicy?: 'Always';
   securityContext?: SecurityContext;
   startupProbe?: Probe;
   stdin?: boolean;
@@ -460,7 +465,7 @@ export interface HTTPHeader {
 
 export interface HostAlias {
   hostnames?: string[];
-  ip?: string;
+  ip: string;
 }
 
 export interface HostIP {
@@ -514,6 +519,7 @@ export interface Lifecycle {
 export interface LifecycleHandler {
   exec?: ExecAction;
   httpGet?: HTTPGetAction;
+  sleep?: SleepAction;
   tcpSocket?: TCPSocketAction;
 }
 
@@ -521,7 +527,7 @@ export interface LimitRange {
   apiVersion: 'v1';
   kind: 'LimitRange';
   metadata: ObjectMetadata;
-  spec?: LimitRangeSpec;
+  spec: LimitRangeSpec;
   [field: string]: unknown;
 }
 
@@ -568,8 +574,8 @@ export interface Namespace {
   apiVersion: 'v1';
   kind: 'Namespace';
   metadata: ObjectMetadata;
-  spec?: NamespaceSpec;
-  status?: NamespaceStatus;
+  spec: NamespaceSpec;
+  status: NamespaceStatus;
   [field: string]: unknown;
 }
 
@@ -577,7 +583,7 @@ export interface NamespaceCondition {
   lastTransitionTime?: Time;
   message?: string;
   reason?: string;
-  status: string;
+  status: 'False' | 'True' | 'Unknown';
   type: string;
 }
 
@@ -594,8 +600,8 @@ export interface Node {
   apiVersion: 'v1';
   kind: 'Node';
   metadata: ObjectMetadata;
-  spec?: NodeSpec;
-  status?: NodeStatus;
+  spec: NodeSpec;
+  status: NodeStatus;
   [field: string]: unknown;
 }
 
@@ -614,7 +620,7 @@ export interface NodeCondition {
   lastTransitionTime?: Time;
   message?: string;
   reason?: string;
-  status: string;
+  status: 'False' | 'True' | 'Unknown';
   type: string;
 }
 
@@ -673,16 +679,16 @@ export interface NodeStatus {
 }
 
 export interface NodeSystemInfo {
-  architecture: string;
-  bootID: string;
-  containerRuntimeVersion: string;
-  kernelVersion: string;
-  kubeProxyVersion: string;
-  kubeletVersion: string;
-  machineID: string;
-  operatingSystem: string;
-  osImage: string;
-  systemUUID: string;
+  architecture?: string;
+  bootID?: string;
+  containerRuntimeVersion?: string;
+  kernelVersion?: string;
+  kubeProxyVersion?: string;
+  kubeletVersion?: string;
+  machineID?: string;
+  operatingSystem?: string;
+  osImage?: string;
+  systemUUID?: string;
 }
 
 export interface ObjectFieldSelector {
@@ -704,8 +710,8 @@ export interface PersistentVolume {
   apiVersion: 'v1';
   kind: 'PersistentVolume';
   metadata: ObjectMetadata;
-  spec?: PersistentVolumeSpec;
-  status?: PersistentVolumeStatus;
+  spec: PersistentVolumeSpec;
+  status: PersistentVolumeStatus;
   [field: string]: unknown;
 }
 
@@ -713,8 +719,8 @@ export interface PersistentVolumeClaim {
   apiVersion: 'v1';
   kind: 'PersistentVolumeClaim';
   metadata: ObjectMetadata;
-  spec?: PersistentVolumeClaimSpec;
-  status?: PersistentVolumeClaimStatus;
+  spec: PersistentVolumeClaimSpec;
+  status: PersistentVolumeClaimStatus;
   [field: string]: unknown;
 }
 
@@ -723,15 +729,15 @@ export interface PersistentVolumeClaimCondition {
   lastTransitionTime?: Time;
   message?: string;
   reason?: string;
-  status: string;
+  status: 'False' | 'True' | 'Unknown';
   type: string;
 }
 
 export interface PersistentVolumeClaimSpec {
-  accessModes?: string[];
+  accessModes: ('ReadOnlyMany' | 'ReadWriteMany' | 'ReadWriteOnce' | 'ReadWriteOncePod')[];
   dataSource?: TypedLocalObjectReference;
   dataSourceRef?: TypedObjectReference;
-  resources?: ResourceRequirements;
+  resources: ResourceRequirements;
   selector?: LabelSelector;
   storageClassName?: string;
   volumeMode?: 'Block' | 'Filesystem';
@@ -758,11 +764,11 @@ export interface PersistentVolumeClaimVolumeSource {
 }
 
 export interface PersistentVolumeSpec {
-  accessModes?: string[];
+  accessModes: ('ReadOnlyMany' | 'ReadWriteMany' | 'ReadWriteOnce' | 'ReadWriteOncePod')[];
   awsElasticBlockStore?: AWSElasticBlockStoreVolumeSource;
   azureDisk?: AzureDiskVolumeSource;
   azureFile?: AzureFilePersistentVolumeSource;
-  capacity?: Record<string, Quantity>;
+  capacity: Record<string, Quantity>;
   cephfs?: CephFSPersistentVolumeSource;
   cinder?: CinderPersistentVolumeSource;
   claimRef?: ObjectReference;
@@ -806,8 +812,8 @@ export interface Pod {
   apiVersion: 'v1';
   kind: 'Pod';
   metadata: ObjectMetadata;
-  spec?: PodSpec;
-  status?: PodStatus;
+  spec: PodSpec;
+  status: PodStatus;
   [field: string]: unknown;
 }
 
@@ -818,6 +824,8 @@ export interface PodAffinity {
 
 export interface PodAffinityTerm {
   labelSelector?: LabelSelector;
+  matchLabelKeys?: string[];
+  mismatchLabelKeys?: string[];
   namespaceSelector?: LabelSelector;
   namespaces?: string[];
   topologyKey: string;
@@ -833,7 +841,7 @@ export interface PodCondition {
   lastTransitionTime?: Time;
   message?: string;
   reason?: string;
-  status: string;
+  status: 'False' | 'True' | 'Unknown';
   type: string;
 }
 
@@ -875,6 +883,7 @@ export interface PodSchedulingGate {
 }
 
 export interface PodSecurityContext {
+  appArmorProfile?: AppArmorProfile;
   fsGroup?: number;
   fsGroupChangePolicy?: 'Always' | 'OnRootMismatch';
   runAsGroup?: number;
@@ -883,6 +892,7 @@ export interface PodSecurityContext {
   seLinuxOptions?: SELinuxOptions;
   seccompProfile?: SeccompProfile;
   supplementalGroups?: number[];
+  supplementalGroupsPolicy?: 'Merge' | 'Strict';
   sysctls?: Sysctl[];
   windowsOptions?: WindowsSecurityContextOptions;
 }
@@ -958,7 +968,7 @@ export interface PodTemplate {
 
 export interface PodTemplateSpec {
   metadata?: ObjectMeta;
-  spec?: PodSpec;
+  spec: PodSpec;
 }
 
 export interface PortStatus {
@@ -1031,8 +1041,8 @@ export interface ReplicationController {
   apiVersion: 'v1';
   kind: 'ReplicationController';
   metadata: ObjectMetadata;
-  spec?: ReplicationControllerSpec;
-  status?: ReplicationControllerStatus;
+  spec: ReplicationControllerSpec;
+  status: ReplicationControllerStatus;
   [field: string]: unknown;
 }
 
@@ -1040,7 +1050,7 @@ export interface ReplicationControllerCondition {
   lastTransitionTime?: Time;
   message?: string;
   reason?: string;
-  status: string;
+  status: 'False' | 'True' | 'Unknown';
   type: string;
 }
 
@@ -1048,7 +1058,7 @@ export interface ReplicationControllerSpec {
   minReadySeconds?: number;
   replicas?: number;
   selector?: Record<string, string>;
-  template?: PodTemplateSpec;
+  template: PodTemplateSpec;
 }
 
 export interface ReplicationControllerStatus {
@@ -1074,8 +1084,8 @@ export interface ResourceQuota {
   apiVersion: 'v1';
   kind: 'ResourceQuota';
   metadata: ObjectMetadata;
-  spec?: ResourceQuotaSpec;
-  status?: ResourceQuotaStatus;
+  spec: ResourceQuotaSpec;
+  status: ResourceQuotaStatus;
   [field: string]: unknown;
 }
 
@@ -1152,24 +1162,24 @@ export interface Secret {
   data?: Record<string, string>;
   immutable?: boolean;
   stringData?: Record<string, string>;
-  type?: string;
+  type: string;
   [field: string]: unknown;
 }
 
 export interface SecretEnvSource {
-  name?: string;
+  name: string;
   optional?: boolean;
 }
 
 export interface SecretKeySelector {
   key: string;
-  name?: string;
+  name: string;
   optional?: boolean;
 }
 
 export interface SecretProjection {
   items?: KeyToPath[];
-  name?: string;
+  name: string;
   optional?: boolean;
 }
 
@@ -1182,11 +1192,12 @@ export interface SecretVolumeSource {
   defaultMode?: number;
   items?: KeyToPath[];
   optional?: boolean;
-  secretName?: string;
+  secretName: string;
 }
 
 export interface SecurityContext {
   allowPrivilegeEscalation?: boolean;
+  appArmorProfile?: AppArmorProfile;
   capabilities?: Capabilities;
   privileged?: boolean;
   procMount?: 'Default' | 'Unmasked';
@@ -1203,8 +1214,8 @@ export interface Service {
   apiVersion: 'v1';
   kind: 'Service';
   metadata: ObjectMetadata;
-  spec?: ServiceSpec;
-  status?: ServiceStatus;
+  spec: ServiceSpec;
+  status: ServiceStatus;
   [field: string]: unknown;
 }
 
@@ -1242,7 +1253,7 @@ export interface ServiceSpec {
   externalTrafficPolicy?: 'Cluster' | 'Local';
   healthCheckNodePort?: number;
   internalTrafficPolicy?: 'Cluster' | 'Local';
-  ipFamilies?: string[];
+  ipFamilies?: ('IPv4' | 'IPv6')[];
   ipFamilyPolicy?: 'PreferDualStack' | 'RequireDualStack' | 'SingleStack';
   loadBalancerClass?: string;
   loadBalancerIP?: string;
@@ -1252,6 +1263,7 @@ export interface ServiceSpec {
   selector?: Record<string, string>;
   sessionAffinity?: 'ClientIP' | 'None';
   sessionAffinityConfig?: SessionAffinityConfig;
+  trafficDistribution?: 'PreferClose';
   type?: 'ClusterIP' | 'ExternalName' | 'LoadBalancer' | 'NodePort';
 }
 
@@ -1262,6 +1274,10 @@ export interface ServiceStatus {
 
 export interface SessionAffinityConfig {
   clientIP?: ClientIPConfig;
+}
+
+export interface SleepAction {
+  seconds: number;
 }
 
 export interface StorageOSPersistentVolumeSource {
@@ -1298,9 +1314,9 @@ export interface Taint {
 }
 
 export interface Toleration {
-  effect?: 'NoExecute' | 'NoSchedule' | 'PreferNoSchedule';
+  effect?: '' | 'NoExecute' | 'NoSchedule' | 'PreferNoSchedule';
   key?: string;
-  operator?: 'Equal' | 'Exists';
+  operator?: '' | 'Equal' | 'Exists';
   tolerationSeconds?: number;
   value?: string;
 }
@@ -1381,6 +1397,7 @@ export interface VolumeMount {
   mountPropagation?: 'Bidirectional' | 'HostToContainer' | 'None';
   name: string;
   readOnly?: boolean;
+  recursiveReadOnly?: 'Disabled' | 'Enabled' | 'IfPossible';
   subPath?: string;
   subPathExpr?: string;
 }

@@ -48,7 +48,7 @@ export interface APIVersions {
 
 export interface Condition {
   lastTransitionTime: Time;
-  message: string;
+  message?: string;
   observedGeneration?: number;
   reason: string;
   status: string;
@@ -62,7 +62,7 @@ export interface DeleteOptions {
   gracePeriodSeconds?: number;
   orphanDependents?: boolean;
   preconditions?: Preconditions;
-  propagationPolicy?: string;
+  propagationPolicy?: 'Background' | 'Foreground' | 'Orphan';
 }
 
 export type FieldsV1 = Record<string, unknown>;
@@ -81,7 +81,7 @@ export interface LabelSelector {
 
 export interface LabelSelectorRequirement {
   key: string;
-  operator: string;
+  operator: 'DoesNotExist' | 'Exists' | 'In' | 'NotIn';
   values?: string[];
 }
 

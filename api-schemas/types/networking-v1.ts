@@ -25,8 +25,8 @@ export interface Ingress {
   apiVersion: 'networking.k8s.io/v1';
   kind: 'Ingress';
   metadata: ObjectMetadata;
-  spec?: IngressSpec;
-  status?: IngressStatus;
+  spec: IngressSpec;
+  status: IngressStatus;
   [field: string]: unknown;
 }
 
@@ -39,7 +39,7 @@ export interface IngressClass {
   apiVersion: 'networking.k8s.io/v1';
   kind: 'IngressClass';
   metadata: ObjectMetadata;
-  spec?: IngressClassSpec;
+  spec: IngressClassSpec;
   [field: string]: unknown;
 }
 
@@ -48,7 +48,7 @@ export interface IngressClassParametersReference {
   apiGroup?: string;
   name: string;
   namespace?: string;
-  scope?: string;
+  scope?: 'Cluster' | 'Namespace';
 }
 
 export interface IngressClassSpec {
@@ -102,7 +102,7 @@ export interface NetworkPolicy {
   apiVersion: 'networking.k8s.io/v1';
   kind: 'NetworkPolicy';
   metadata: ObjectMetadata;
-  spec?: NetworkPolicySpec;
+  spec: NetworkPolicySpec;
   [field: string]: unknown;
 }
 
@@ -132,7 +132,7 @@ export interface NetworkPolicySpec {
   egress?: NetworkPolicyEgressRule[];
   ingress?: NetworkPolicyIngressRule[];
   podSelector: LabelSelector;
-  policyTypes?: string[];
+  policyTypes?: ('Egress' | 'Ingress')[];
 }
 
 export interface ServiceBackendPort {

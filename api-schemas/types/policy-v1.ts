@@ -17,8 +17,8 @@ export interface PodDisruptionBudget {
   apiVersion: 'policy/v1';
   kind: 'PodDisruptionBudget';
   metadata: ObjectMetadata;
-  spec?: PodDisruptionBudgetSpec;
-  status?: PodDisruptionBudgetStatus;
+  spec: PodDisruptionBudgetSpec;
+  status: PodDisruptionBudgetStatus;
   [field: string]: unknown;
 }
 

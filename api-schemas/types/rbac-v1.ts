@@ -59,7 +59,7 @@ export interface RoleRef {
 }
 
 export interface Subject {
-  kind: string;
+  kind: 'Group' | 'ServiceAccount' | 'User';
   apiGroup?: string;
   name: string;
   namespace?: string;

@@ -10,7 +10,7 @@ export interface PriorityClass {
   metadata: ObjectMetadata;
   description?: string;
   globalDefault?: boolean;
-  preemptionPolicy?: 'Never' | 'PreemptLowerPriority';
+  preemptionPolicy: 'Never' | 'PreemptLowerPriority';
   value: number;
   [field: string]: unknown;
 }

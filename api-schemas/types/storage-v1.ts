@@ -64,8 +64,8 @@ export interface StorageClass {
   mountOptions?: string[];
   parameters?: Record<string, string>;
   provisioner: string;
-  reclaimPolicy?: 'Delete' | 'Recycle' | 'Retain';
-  volumeBindingMode?: 'Immediate' | 'WaitForFirstConsumer';
+  reclaimPolicy: 'Delete' | 'Recycle' | 'Retain';
+  volumeBindingMode: 'Immediate' | 'WaitForFirstConsumer';
   [field: string]: unknown;
 }
 
