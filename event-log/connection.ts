@@ -5,6 +5,7 @@
 import { connect, createInbox } from 'nats';
 import type { ConnectionOptions, Msg, MsgHdrs, NatsConnection, Subscription } from 'nats';
 import { LogUnavailableError } from './event-log.ts';
+import { escapeToken } from './subjects.ts';
 
 /** pino's shape. */
 export interface LogLogger {
@@ -72,16 +73,18 @@ export class LogConnection {
   #closed = false;
   #epoch = 0;
   readonly #pending = new Map<string, Pending>();
+  readonly #inboxPrefix: string;
   readonly #inbox: string;
   readonly #subscription: Subscription;
   readonly #listeners = new Set<(connected: boolean) => void>();
   readonly #sweeper: NodeJS.Timeout;
   #token = 0;
 
-  private constructor(nats: NatsConnection, logger: LogLogger) {
+  private constructor(nats: NatsConnection, logger: LogLogger, inboxPrefix: string) {
     this.nats = nats;
     this.logger = logger;
-    this.#inbox = createInbox();
+    this.#inboxPrefix = inboxPrefix;
+    this.#inbox = this.newInbox();
     this.#subscription = nats.subscribe(`${this.#inbox}.*`, {
       callback: (error, message) => this.#answer(error, message),
     });
@@ -102,7 +105,7 @@ export class LogConnection {
           await nats.close();
           throw error;
         }
-        return new LogConnection(nats, logger);
+        return new LogConnection(nats, logger, inboxPrefixOf(settings));
       } catch (cause) {
         if (cause instanceof OldServerError) throw cause;
         if (Date.now() > deadline)
@@ -129,6 +132,11 @@ export class LogConnection {
   /** The largest message, headers included, that the server takes. */
   get maxPayloadBytes(): number {
     return this.nats.info?.max_payload ?? 1024 * 1024;
+  }
+
+  /** Under a prefix of the user's own (`_INBOX.<user>`), so that permissions can keep one user from listening to another's answers. */
+  newInbox(): string {
+    return createInbox(this.#inboxPrefix);
   }
 
   onChange(listener: (connected: boolean) => void): () => void {
@@ -264,16 +272,31 @@ export class LogConnection {
 
 const OPEN_RETRY_MS = 250;
 
+function serverUrls(settings: ConnectionSettings): URL[] {
+  return settings.url.split(',').map((text) => new URL(text.includes('://') ? text.trim() : `nats://${text.trim()}`));
+}
+
+function loginOf(settings: ConnectionSettings): { user: string; pass: string } {
+  const [url] = serverUrls(settings);
+  return {
+    user: settings.user ?? decodeURIComponent(url?.username ?? ''),
+    pass: settings.password ?? decodeURIComponent(url?.password ?? ''),
+  };
+}
+
+function inboxPrefixOf(settings: ConnectionSettings): string {
+  const { user } = loginOf(settings);
+  return user === '' ? '_INBOX' : `_INBOX.${escapeToken(user)}`;
+}
+
 function natsOptions(settings: ConnectionSettings): ConnectionOptions {
-  const urls = settings.url
-    .split(',')
-    .map((text) => new URL(text.includes('://') ? text.trim() : `nats://${text.trim()}`));
-  const user = settings.user ?? decodeURIComponent(urls[0]?.username ?? '');
-  const pass = settings.password ?? decodeURIComponent(urls[0]?.password ?? '');
+  const urls = serverUrls(settings);
+  const login = loginOf(settings);
   return {
     servers: urls.map((url) => url.host),
     name: settings.clientName ?? 'reckon',
-    ...(user !== '' && { user, pass }),
+    inboxPrefix: inboxPrefixOf(settings),
+    ...(login.user !== '' && login),
     ...(urls.some((url) => url.protocol === 'tls:') && { tls: {} }),
     timeout: 3_000,
     maxReconnectAttempts: -1,
@@ -340,6 +363,7 @@ export const ERROR = {
   batchTooLarge: 10199,
   messageTooLarge: 10054,
   noMessage: 10037,
+  messageDeleteFailed: 10057,
   streamNotFound: 10059,
   consumerNotFound: 10014,
   insufficientResources: 10023,

@@ -137,7 +137,7 @@ class Follower {
         const outcome = record && this.#unacknowledged.outcome(record.writeId);
         if (outcome) {
           yield* this.#yield(assembly, assembly.through, this.#caughtUp);
-          await Promise.race([outcome, aborted(signal)]);
+          await settledOrAborted(outcome, signal);
           if (signal.aborted) return;
         }
         assembly.add(delivery.sequence, record);
@@ -250,9 +250,15 @@ class Follower {
   }
 }
 
-function aborted(signal: AbortSignal): Promise<void> {
+/** Returns at once when the signal fires; leaves no listener behind. */
+function settledOrAborted(outcome: Promise<void>, signal: AbortSignal): Promise<void> {
   return new Promise((resolve) => {
-    if (signal.aborted) resolve();
-    else signal.addEventListener('abort', () => resolve(), { once: true });
+    const finish = () => {
+      signal.removeEventListener('abort', finish);
+      resolve();
+    };
+    signal.addEventListener('abort', finish, { once: true });
+    if (signal.aborted) finish();
+    void outcome.then(finish);
   });
 }

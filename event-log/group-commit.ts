@@ -30,8 +30,11 @@ export interface GroupCommitTuning {
   readonly inFlight: number;
 }
 
-/** Measured by bench/event-log/append.ts. */
-export const DEFAULT_TUNING: GroupCommitTuning = { singles: 2, inFlight: 2 };
+/** Measured by bench/event-log/append.ts: one at a time gathers the largest groups, and each costs one fsync whatever its size. */
+export const DEFAULT_TUNING: GroupCommitTuning = { singles: 1, inFlight: 1 };
+/** One that is under way for longer does not hold the others up. */
+const STALLED_MS = 500;
+const MAX_STALLED = 8;
 
 interface Entry {
   readonly members: readonly Outgoing[];
@@ -72,6 +75,7 @@ export class GroupCommit {
   /** Members of groups under way whose outcome is unknown: they go back to the queue with the release of the group. */
   readonly #returning = new Set<Entry>();
   #inFlight = 0;
+  #stalled = 0;
   #scheduled = false;
   #closed = false;
   readonly #sweeper: NodeJS.Timeout;
@@ -192,8 +196,18 @@ export class GroupCommit {
 
   #launch(group: readonly Entry[]): void {
     this.#inFlight += 1;
-    void this.#send(group).finally(() => {
+    let counted = true;
+    const stalled = setTimeout(() => {
+      if (this.#stalled >= MAX_STALLED) return;
+      counted = false;
+      this.#stalled += 1;
       this.#inFlight -= 1;
+      this.#schedule();
+    }, STALLED_MS);
+    void this.#send(group).finally(() => {
+      clearTimeout(stalled);
+      if (counted) this.#inFlight -= 1;
+      else this.#stalled -= 1;
       this.#schedule();
     });
   }

@@ -2,7 +2,6 @@
  * One ephemeral, ordered, acknowledgement-free pull consumer: messages in order, or the news that it is lost (gap, silence, disconnect, deletion), upon which its
  * owner makes another. Bounded: it asks for more only as what it has is taken. Used by the follower and the trimmer.
  */
-import { createInbox } from 'nats';
 import type { Msg, Subscription } from 'nats';
 import type { LogConnection } from './connection.ts';
 import type { StoredMessage } from './record.ts';
@@ -43,7 +42,7 @@ export class PullConsumer {
   readonly #connection: LogConnection;
   readonly #stream: string;
   #name = '';
-  readonly #inbox = createInbox();
+  readonly #inbox: string;
   #subscription: Subscription | undefined;
   #buffer: Delivery[] = [];
   #bufferBytes = 0;
@@ -63,6 +62,7 @@ export class PullConsumer {
   constructor(connection: LogConnection, stream: string) {
     this.#connection = connection;
     this.#stream = stream;
+    this.#inbox = connection.newInbox();
   }
 
   /** Rejects as `LogConnection.api` does. */
