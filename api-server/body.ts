@@ -4,7 +4,7 @@
 import { gunzip } from 'node:zlib';
 import { promisify } from 'node:util';
 import type { ApiObject } from '../api-schemas/schema.ts';
-import { decodeInto } from './admission/decode.ts';
+import { pruneUnknown } from './admission/prune.ts';
 import { apiVersionOf, type Call, type KindSchema } from './call.ts';
 import { badRequest, StatusError, tooLarge, unsupportedMediaType } from './errors.ts';
 import { parseJson } from './codec/json.ts';
@@ -119,11 +119,9 @@ export function asObject(
       `the object provided is a ${object.apiVersion} ${object.kind}, the resource takes ${apiVersion} ${kind}`,
     );
   }
-  const { unknown, mismatches } = decodeInto(object, schema);
-  if (mismatches.length > 0)
-    throw badRequest(
-      `${kind} in version "${version}" cannot be handled as a ${kind}: ${mismatches.map(({ message }) => message).join(', ')}`,
-    );
+  const { unknown, mistyped } = pruneUnknown(object, schema);
+  if (mistyped.length > 0)
+    throw badRequest(`${kind} in version "${version}" cannot be handled as a ${kind}: ${mistyped.join(', ')}`);
   const strictFaults = [
     ...unknown.map(
       ({ path, nearest }) =>

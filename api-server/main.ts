@@ -4,7 +4,7 @@
 import type { Logger } from 'pino';
 import { loadRegistry, type Registry } from '../api-schemas/registry.ts';
 import { openEventLog } from '../event-log/jetstream.ts';
-import { openKeys } from '../event-log/keys.ts';
+import { openSecretKeys } from '../event-log/keys.ts';
 import { openHistory } from '../state/history.ts';
 import { bootstrap } from './bootstrap.ts';
 import type { Services } from './call.ts';
@@ -47,7 +47,7 @@ export async function startApiServer(options: ApiServerOptions): Promise<{ port:
     openEventLog({ ...connection, stream: 'log' }),
     openEventLog({ ...connection, stream: 'ephemeral' }),
   ]);
-  const keys = await openKeys(connection);
+  const keys = await openSecretKeys(connection);
   const sealer = new Sealer(options.secretsKey, keys);
   const stream = (reader: typeof log) =>
     new StreamCache({

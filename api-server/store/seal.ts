@@ -8,7 +8,8 @@ import type { ApiObject } from '../../api-schemas/schema.ts';
 /** Where wrapped data keys are kept, by object uid. The log room's key stream. */
 export interface KeyStore {
   get(uid: string): Promise<Uint8Array | undefined>;
-  put(uid: string, wrapped: Uint8Array): Promise<void>;
+  /** Resolves to the key that stands: another API server may have been first. */
+  put(uid: string, wrapped: Uint8Array): Promise<Uint8Array>;
 }
 
 /** The one field that takes the place of the sealed ones in the log. */
@@ -17,6 +18,7 @@ export const SEALED_FIELD = 'reckonSealed';
 const ALGORITHM = 'aes-256-gcm';
 const IV_BYTES = 12;
 const TAG_BYTES = 16;
+const DATA_KEY_BYTES = 32;
 
 function encrypt(key: Uint8Array, plain: Uint8Array, context: string): Buffer {
   const iv = randomBytes(IV_BYTES);
@@ -78,9 +80,8 @@ export class Sealer {
   }
 
   async #newDataKey(uid: string): Promise<Uint8Array> {
-    const key = randomBytes(32);
-    await this.#keys.put(uid, encrypt(this.#instanceKey, key, uid));
-    return this.#remember(uid, key);
+    const wrapped = await this.#keys.put(uid, encrypt(this.#instanceKey, randomBytes(DATA_KEY_BYTES), uid));
+    return this.#remember(uid, decrypt(this.#instanceKey, wrapped, uid));
   }
 
   #remember(uid: string, key: Uint8Array): Uint8Array {

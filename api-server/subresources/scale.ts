@@ -4,21 +4,13 @@
 import type { ApiObject, ScalePaths } from '../../api-schemas/schema.ts';
 import { asObject, contentTypeOf, readBody, readObject } from '../body.ts';
 import type { Call, KindSchema } from '../call.ts';
-import { parseJson } from '../codec/json.ts';
-import { badRequest, internal, methodNotAllowed, staleWrite, unsupportedMediaType } from '../errors.ts';
-import { mergePatch } from '../patch/merge-patch.ts';
-import { jsonPatch } from '../patch/json-patch.ts';
+import { badRequest, internal, methodNotAllowed, staleWrite } from '../errors.ts';
 import { sendObject } from '../respond.ts';
 import { fieldValue } from '../store/selectors.ts';
 import { decode, type Entry } from '../store/entry.ts';
 import { find } from '../verbs/get.ts';
+import { patchFunction } from '../verbs/patch.ts';
 import { changeObject } from '../verbs/update.ts';
-
-const PATCHES = [
-  'application/json-patch+json',
-  'application/merge-patch+json',
-  'application/strategic-merge-patch+json',
-];
 
 function at(object: ApiObject, path: string): unknown {
   let value: unknown = object;
@@ -78,12 +70,9 @@ export async function scale(call: Call): Promise<void> {
     const given = await readObject(call, scaleKind);
     propose = () => given;
   } else if (target.verb === 'patch') {
-    const contentType = contentTypeOf(call);
-    if (!PATCHES.includes(contentType)) throw unsupportedMediaType(contentType, PATCHES);
-    const { value } = parseJson(await readBody(call), { duplicates: false });
-    const patch = contentType === 'application/json-patch+json' ? jsonPatch : mergePatch;
+    const patched = patchFunction(contentTypeOf(call), await readBody(call), schema);
     propose = (current) =>
-      asObject(call, { value: patch(current, value), duplicates: [], definition: scaleKind, validation: 'Warn' });
+      asObject(call, { value: patched(current), duplicates: [], definition: scaleKind, validation: 'Warn' });
   } else throw methodNotAllowed(call.request.method ?? '');
 
   const entry = await changeObject(

@@ -2,7 +2,7 @@
  * PATCH in its four forms: JSON patch, merge patch, strategic merge patch and server-side apply, each computed on the newest object and computed again when another write came first.
  * https://kubernetes.io/docs/reference/using-api/api-concepts/#patch-and-update
  */
-import type { ApiObject } from '../../api-schemas/schema.ts';
+import type { ApiObject, Schema } from '../../api-schemas/schema.ts';
 import { asObject, contentTypeOf, fieldValidationOf, readBody, type FieldValidation } from '../body.ts';
 import { keyOf, managerOf, type Call } from '../call.ts';
 import { parseJson } from '../codec/json.ts';
@@ -34,7 +34,7 @@ export async function patch(call: Call): Promise<void> {
   const entry =
     contentType === 'application/apply-patch+yaml' || contentType === 'application/apply-patch+cbor'
       ? await apply(call, body, validation)
-      : await change(call, computeFor(call, contentType, body), validation);
+      : await change(call, patchFunction(contentType, body, call.definition.schema), validation);
   call.response.setHeader('Reckon-Revision', entry.entry.sequence);
   sendEntry(call, entry.entry, entry.created ? 201 : 200);
 }
@@ -44,9 +44,10 @@ interface Patched {
   readonly created: boolean;
 }
 
-type Compute = (current: ApiObject) => unknown;
+export type Compute = (current: ApiObject) => unknown;
 
-function computeFor(call: Call, contentType: string, body: Buffer): Compute {
+/** The change that a patch describes, as a function of the object it is applied to. Throws UnsupportedMediaType. */
+export function patchFunction(contentType: string, body: Buffer, schema: Schema): Compute {
   const { value } = parseJson(body, { duplicates: false });
   switch (contentType) {
     case 'application/json-patch+json':
@@ -54,7 +55,7 @@ function computeFor(call: Call, contentType: string, body: Buffer): Compute {
     case 'application/merge-patch+json':
       return (current) => mergePatch(current, objectPatch(value));
     case 'application/strategic-merge-patch+json':
-      return (current) => strategicMergePatch(current, objectPatch(value), call.definition.schema);
+      return (current) => strategicMergePatch(current, objectPatch(value), schema);
     default:
       throw unsupportedMediaType(contentType, PATCH_TYPES);
   }

@@ -1,0 +1,115 @@
+/**
+ * Everything the server tells about itself: version, discovery and OpenAPI, made from the registry once and kept as bytes until a kind comes or goes. Asked by `server.ts` for every path that
+ * names no resource.
+ */
+import { createHash } from 'node:crypto';
+import type { Registry } from '../api-schemas/registry.ts';
+import {
+  aggregated,
+  apiGroupList,
+  apiResourceList,
+  apiVersions,
+  groups,
+  oneGroup,
+  versionInfo,
+} from './discovery/discovery.ts';
+import { openApiV3 } from './openapi/openapi-v3.ts';
+
+export interface ServedDocument {
+  readonly body: Buffer;
+  readonly contentType: string;
+  readonly etag: string;
+}
+
+const AGGREGATED = /g=apidiscovery\.k8s\.io;v=(v2beta1|v2);as=APIGroupDiscoveryList/;
+
+export class ApiDocuments {
+  readonly #registry: Registry;
+  readonly #kept = new Map<string, ServedDocument>();
+  #changes: number;
+
+  constructor(registry: Registry) {
+    this.#registry = registry;
+    this.#changes = registry.changes;
+  }
+
+  /** Undefined when there is no such document. */
+  get(path: string, accept = ''): ServedDocument | undefined {
+    if (this.#changes !== this.#registry.changes) {
+      this.#changes = this.#registry.changes;
+      this.#kept.clear();
+    }
+    const clean = path.length > 1 ? path.replace(/\/$/, '') : path;
+    const form = clean === '/api' || clean === '/apis' ? AGGREGATED.exec(accept)?.[1] : undefined;
+    const id = `${clean} ${form ?? ''}`;
+    let document = this.#kept.get(id);
+    if (!document) {
+      const value =
+        form === undefined
+          ? this.#make(clean)
+          : aggregated(this.#registry, { core: clean === '/api', apiVersion: form as 'v2' | 'v2beta1' });
+      if (value === undefined) return undefined;
+      document = serve(
+        value,
+        form === undefined
+          ? 'application/json'
+          : `application/json;g=apidiscovery.k8s.io;v=${form};as=APIGroupDiscoveryList`,
+      );
+      this.#kept.set(id, document);
+    }
+    return document;
+  }
+
+  #make(path: string): unknown {
+    const [root, first, second, third, fourth] = path.split('/').slice(1);
+    if (root === '') return { paths: this.#paths() };
+    if (root === 'version' && !first) return versionInfo();
+    if (root === 'api')
+      return first === undefined
+        ? apiVersions()
+        : second === undefined
+          ? apiResourceList(this.#registry, '', first)
+          : undefined;
+    if (root === 'apis') {
+      if (first === undefined) return apiGroupList(this.#registry);
+      if (second === undefined) return oneGroup(this.#registry, first);
+      return third === undefined ? apiResourceList(this.#registry, first, second) : undefined;
+    }
+    if (root !== 'openapi' || first !== 'v3') return undefined;
+    if (second === undefined) return { paths: this.#openApiIndex() };
+    if (second === 'api' && third) return this.#openApi('', third);
+    return second === 'apis' && third && fourth ? this.#openApi(third, fourth) : undefined;
+  }
+
+  #openApi(group: string, version: string): unknown {
+    const definitions = groups(this.#registry).get(group)?.get(version);
+    return definitions && openApiV3(this.#registry, definitions);
+  }
+
+  /** The document of each group version, under a URL that changes with its content. */
+  #openApiIndex(): Record<string, { serverRelativeURL: string }> {
+    const index: Record<string, { serverRelativeURL: string }> = {};
+    for (const [group, versions] of groups(this.#registry)) {
+      for (const version of versions.keys()) {
+        const path = group === '' ? `api/${version}` : `apis/${group}/${version}`;
+        const hash = this.get(`/openapi/v3/${path}`)?.etag.replaceAll('"', '') ?? '';
+        index[path] = { serverRelativeURL: `/openapi/v3/${path}?hash=${hash}` };
+      }
+    }
+    return index;
+  }
+
+  #paths(): string[] {
+    const paths = ['/api', '/apis', '/healthz', '/livez', '/openapi/v3', '/readyz', '/version'];
+    for (const [group, versions] of groups(this.#registry)) {
+      if (group !== '') paths.push(`/apis/${group}`);
+      for (const version of versions.keys()) paths.push(group === '' ? `/api/${version}` : `/apis/${group}/${version}`);
+    }
+    return paths.sort();
+  }
+}
+
+function serve(value: unknown, contentType: string): ServedDocument {
+  const body = Buffer.from(JSON.stringify(value));
+  return { body, contentType, etag: `"${createHash('sha256').update(body).digest('hex').slice(0, 32).toUpperCase()}"` };
+}
