@@ -3,7 +3,18 @@
  */
 import type { ReplicaSet } from '../../api-schemas/types/apps-v1.ts';
 import type { Pod } from '../../api-schemas/types/core-v1.ts';
-import { type ActionFailure, type ApiObject, controllerKeys, controllerOf, keyIn, matchesSelector, type ObjectKey, type Observation, type ResourceRef, type World } from '../../sdk/index.ts';
+import {
+  type ActionFailure,
+  type ApiObject,
+  controllerKeys,
+  controllerOf,
+  keyIn,
+  matchesSelector,
+  type ObjectKey,
+  type Observation,
+  type ResourceRef,
+  type World,
+} from '../../sdk/index.ts';
 
 export const REPLICA_SETS: ResourceRef = { group: 'apps', version: 'v1', resource: 'replicasets' };
 export const PODS: ResourceRef = { group: '', version: 'v1', resource: 'pods' };
@@ -17,19 +28,34 @@ export interface Observed {
   readonly lastFailure?: ActionFailure | undefined;
 }
 
-export function observe(key: ObjectKey, world: World, nowMs: number, lastFailure?: ActionFailure): Observation<ReplicaSet, Observed> | undefined {
+export function observe(
+  key: ObjectKey,
+  world: World,
+  nowMs: number,
+  lastFailure?: ActionFailure,
+): Observation<ReplicaSet, Observed> | undefined {
   const desired = world.get<ReplicaSet>(REPLICA_SETS, key.namespace, key.name);
   if (!desired) return undefined;
   const { uid = '', namespace = '' } = desired.metadata;
   const owned = world.list<Pod>(PODS, { ownerUid: uid });
   const matching = world.list<Pod>(PODS, { namespace, selector: desired.spec.selector });
-  return { desired, observed: { pods: [...new Set([...owned, ...matching])], relatedPods: relatedPods(desired, owned, world), nowMs, lastFailure } };
+  return {
+    desired,
+    observed: {
+      pods: [...new Set([...owned, ...matching])],
+      relatedPods: relatedPods(desired, owned, world),
+      nowMs,
+      lastFailure,
+    },
+  };
 }
 
 function relatedPods(desired: ReplicaSet, owned: readonly Pod[], world: World): readonly Pod[] {
   const owner = controllerOf(desired);
   if (!owner) return owned;
-  return world.list<ReplicaSet>(REPLICA_SETS, { ownerUid: owner.uid }).flatMap((sibling) => world.list<Pod>(PODS, { ownerUid: sibling.metadata.uid ?? '' }));
+  return world
+    .list<ReplicaSet>(REPLICA_SETS, { ownerUid: owner.uid })
+    .flatMap((sibling) => world.list<Pod>(PODS, { ownerUid: sibling.metadata.uid ?? '' }));
 }
 
 /** A pod concerns its controller; an orphan concerns every set that could adopt it. */
@@ -37,7 +63,8 @@ export function keysForPod(object: ApiObject, previous: ApiObject | undefined, w
   const keys = controllerKeys({ resource: REPLICA_SETS, kind: 'ReplicaSet' }, object, previous);
   if (controllerOf(object)) return keys;
   for (const set of world.list<ReplicaSet>(REPLICA_SETS, { namespace: object.metadata.namespace ?? '' })) {
-    if (matchesSelector(set.spec.selector, object.metadata.labels)) keys.push(keyIn(REPLICA_SETS, set.metadata.namespace, set.metadata.name));
+    if (matchesSelector(set.spec.selector, object.metadata.labels))
+      keys.push(keyIn(REPLICA_SETS, set.metadata.namespace, set.metadata.name));
   }
   return keys;
 }

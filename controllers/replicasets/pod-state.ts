@@ -16,7 +16,8 @@ const readyCondition = (pod: Pod) => pod.status?.conditions?.find((condition) =>
 export const isReady = (pod: Pod): boolean => readyCondition(pod)?.status === 'True';
 
 /** Since when it has been ready, in milliseconds since the epoch; undefined while it is not. */
-export const readySinceMs = (pod: Pod): number | undefined => (isReady(pod) ? milliseconds(readyCondition(pod)?.lastTransitionTime) : undefined);
+export const readySinceMs = (pod: Pod): number | undefined =>
+  isReady(pod) ? milliseconds(readyCondition(pod)?.lastTransitionTime) : undefined;
 
 /** When a ready pod will have been ready for long enough: 0 is now. Undefined while it is not ready. */
 export function availableInMs(pod: Pod, minReadySeconds: number, nowMs: number): number | undefined {
@@ -26,6 +27,8 @@ export function availableInMs(pod: Pod, minReadySeconds: number, nowMs: number):
   return since === undefined ? minReadySeconds * 1000 : Math.max(0, since + minReadySeconds * 1000 - nowMs);
 }
 
-export const isAvailable = (pod: Pod, minReadySeconds: number, nowMs: number): boolean => availableInMs(pod, minReadySeconds, nowMs) === 0;
+export const isAvailable = (pod: Pod, minReadySeconds: number, nowMs: number): boolean =>
+  availableInMs(pod, minReadySeconds, nowMs) === 0;
 
-export const restarts = (pod: Pod): number => Math.max(0, ...(pod.status?.containerStatuses ?? []).map((status) => status.restartCount ?? 0));
+export const restarts = (pod: Pod): number =>
+  Math.max(0, ...(pod.status?.containerStatuses ?? []).map((status) => status.restartCount ?? 0));

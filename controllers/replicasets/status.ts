@@ -12,10 +12,17 @@ export interface CountedStatus {
   readonly requeueAfterMs: number | undefined;
 }
 
-export function countStatus(options: { set: ReplicaSet; active: readonly Pod[]; nowMs: number; lastFailure: ActionFailure | undefined }): CountedStatus {
+export function countStatus(options: {
+  set: ReplicaSet;
+  active: readonly Pod[];
+  nowMs: number;
+  lastFailure: ActionFailure | undefined;
+}): CountedStatus {
   const { set, active, nowMs, lastFailure } = options;
   const templateLabels = Object.entries(set.spec.template.metadata?.labels ?? {});
-  const fullyLabeled = active.filter((pod) => templateLabels.every(([label, value]) => pod.metadata.labels?.[label] === value)).length;
+  const fullyLabeled = active.filter((pod) =>
+    templateLabels.every(([label, value]) => pod.metadata.labels?.[label] === value),
+  ).length;
   const ready = active.filter(isReady).length;
   const waits = active.map((pod) => availableInMs(pod, set.spec.minReadySeconds ?? 0, nowMs));
   const available = waits.filter((wait) => wait === 0).length;
@@ -33,13 +40,28 @@ export function countStatus(options: { set: ReplicaSet; active: readonly Pod[]; 
   return { status, requeueAfterMs: upcoming.length > 0 ? Math.min(...upcoming) : undefined };
 }
 
-function conditionsOf(set: ReplicaSet, count: number, lastFailure: ActionFailure | undefined, nowMs: number): ReplicaSetCondition[] {
+function conditionsOf(
+  set: ReplicaSet,
+  count: number,
+  lastFailure: ActionFailure | undefined,
+  nowMs: number,
+): ReplicaSetCondition[] {
   const standing = set.status?.conditions ?? [];
   const others = standing.filter((condition) => condition.type !== 'ReplicaFailure');
   const difference = (set.spec.replicas ?? 1) - count;
-  if (!lastFailure || difference === 0 || (lastFailure.verb !== 'create' && lastFailure.verb !== 'delete')) return others;
+  if (!lastFailure || difference === 0 || (lastFailure.verb !== 'create' && lastFailure.verb !== 'delete'))
+    return others;
   const known = standing.find((condition) => condition.type === 'ReplicaFailure');
   if (known) return [...others, known];
   const reason = difference > 0 ? 'FailedCreate' : 'FailedDelete';
-  return [...others, { type: 'ReplicaFailure', status: 'True', reason, message: lastFailure.message, lastTransitionTime: timestamp(nowMs) }];
+  return [
+    ...others,
+    {
+      type: 'ReplicaFailure',
+      status: 'True',
+      reason,
+      message: lastFailure.message,
+      lastTransitionTime: timestamp(nowMs),
+    },
+  ];
 }
