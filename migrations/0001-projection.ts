@@ -14,6 +14,7 @@
  *                known for `after` < sequence < `until`.
  *   projection   one row. `sequence`: everything up to here is in, and here is no middle of a transaction. `record_sequence` and `write_id`: the last record written, by which
  *                a power cut that lost unacknowledged records is noticed. `floor`: the log's floor when last looked at. `generation` counts rewinds and rebuilds.
+ *   snapshot_keys  empty but within the transaction that takes a snapshot.
  *
  *   objects      view: the living objects, each with its newest record.
  *   history      view: every record with the object's names.
@@ -117,6 +118,8 @@ async function createCursor(db: Kysely<unknown>): Promise<void> {
       updated_at timestamptz not null default now()
     )`.execute(db);
   await sql`insert into projection default values`.execute(db);
+  // No temporary table: a role with least rights may not be allowed any.
+  await sql`create unlogged table snapshot_keys (resource smallint not null, namespace text not null, name text not null)`.execute(db);
 }
 
 async function createViews(db: Kysely<unknown>): Promise<void> {

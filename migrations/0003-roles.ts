@@ -1,6 +1,7 @@
 /**
- * Roles with the least rights for each kind of process: `reckon_projection` writes the projection, `reckon_agent` the runtime state, `reckon_reader` reads. They are made without a
- * password (`state/roles.ts` gives them one); where the owner may not create roles, whoever runs the database creates them and runs the grants, or everything connects as the owner.
+ * Roles with the least rights for each kind of process: `reckon_projection` writes the projection, `reckon_agent` the runtime state, `reckon_reader` reads. Where
+ * whoever made the database has made them (as the embedded one's set-up does), they only get their rights here; where they are missing they are created without a password, if the owner may; else
+ * everything connects as the owner.
  */
 import { sql } from 'kysely';
 import type { Kysely } from 'kysely';
@@ -18,7 +19,7 @@ export async function up(db: Kysely<unknown>): Promise<void> {
       exception when insufficient_privilege or duplicate_object or unique_violation then null;
       end $$`.execute(db);
   }
-  await grant(db, 'reckon_projection', 'select, insert, update, delete, truncate', ['resources', 'records', 'lifetimes', 'gaps', 'projection']);
+  await grant(db, 'reckon_projection', 'select, insert, update, delete, truncate', ['resources', 'records', 'lifetimes', 'gaps', 'projection', 'snapshot_keys']);
   await grant(db, 'reckon_projection', 'select', ['objects', 'history']);
   const observed = ['nodes', 'containers', 'images', 'volumes', 'addresses', 'usage'];
   await grant(db, 'reckon_agent', 'select, insert, update, delete', observed);

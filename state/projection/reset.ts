@@ -12,7 +12,6 @@ export async function reset(log: LogReader, writer: ProjectionWriter, cursor: Cu
   const floor = await log.floor();
   await writer.transaction(async () => {
     await client.query('select from projection for update');
-    await client.query('create temporary table snapshot_keys (resource smallint, namespace text, name text) on commit drop');
     let until = floor;
     let first = true;
     const ended = new AbortController();
@@ -33,6 +32,7 @@ export async function reset(log: LogReader, writer: ProjectionWriter, cursor: Cu
          and not exists (select from snapshot_keys s where s.resource = l.resource and s.namespace = l.namespace and s.name = l.name)`,
       [floor - 1],
     );
+    await client.query('truncate snapshot_keys');
     await client.query(
       `insert into gaps (after, floor, until) select $1::bigint, $2::bigint, $3::bigint where $1 < $2 - 1
        on conflict (after) do update set floor = excluded.floor, until = excluded.until`,
