@@ -1,0 +1,108 @@
+/**
+ * Garbage collection: an object whose owners are all gone goes too; an object that is being deleted takes its dependents along first (foreground) or lets them be (orphan). Pure; called by
+ * the SDK's loop for every object there is. https://kubernetes.io/docs/concepts/architecture/garbage-collection/
+ */
+import type { ApiAction, ApiObject, ObjectKey, OwnerReference, Plan, ResourceRef } from '../../sdk/index.ts';
+
+/** `dangling`: there is no such owner any more. `waiting`: it is being deleted in the foreground, and waits for its dependents. */
+export type OwnerState = 'solid' | 'dangling' | 'waiting';
+
+export interface Owner {
+  readonly reference: OwnerReference;
+  readonly state: OwnerState;
+}
+
+export interface Dependent {
+  readonly key: ObjectKey;
+  readonly object: ApiObject;
+}
+
+export interface Observed {
+  readonly key: ObjectKey;
+  readonly owners: readonly Owner[];
+  /** Looked up only where the object is being deleted. */
+  readonly dependents: readonly Dependent[];
+}
+
+export const FOREGROUND = 'foregroundDeletion';
+export const ORPHAN = 'orphan';
+/** Done in one plan; the rest follows as these are done. */
+const MAX_ACTIONS = 200;
+
+export function reconcile(object: ApiObject, { key, owners, dependents }: Observed): Plan<ApiAction> {
+  if (object.metadata.deletionTimestamp) return { actions: deleting(object, key, dependents).slice(0, MAX_ACTIONS) };
+  return { actions: owned(object, key, owners) };
+}
+
+const resourceOf = ({ group, resource }: ObjectKey, { apiVersion }: ApiObject): ResourceRef => ({
+  group,
+  version: apiVersion.split('/').at(-1) ?? 'v1',
+  resource,
+});
+
+const place = ({ namespace, name }: ObjectKey) => ({ ...(namespace !== '' && { namespace }), name });
+
+function deleting(object: ApiObject, key: ObjectKey, dependents: readonly Dependent[]): ApiAction[] {
+  const finalizers = object.metadata.finalizers ?? [];
+  const { uid = '' } = object.metadata;
+  if (finalizers.includes(ORPHAN)) {
+    if (dependents.length === 0) return [release(object, key, ORPHAN, 'its dependents have been let go')];
+    return dependents.map((dependent) =>
+      disown(
+        dependent.object,
+        dependent.key,
+        [uid],
+        `${object.kind} ${object.metadata.name} was deleted and leaves its dependents be`,
+      ),
+    );
+  }
+  if (!finalizers.includes(FOREGROUND)) return [];
+  const blocking = dependents.filter(({ object: dependent }) =>
+    dependent.metadata.ownerReferences?.some((reference) => reference.uid === uid && reference.blockOwnerDeletion),
+  );
+  if (blocking.length === 0) return [release(object, key, FOREGROUND, 'no dependent holds it any longer')];
+  // Each dependent decides for itself whether another owner keeps it; see `owned`.
+  return [];
+}
+
+function owned(object: ApiObject, key: ObjectKey, owners: readonly Owner[]): ApiAction[] {
+  const lost = owners.filter(({ state }) => state !== 'solid');
+  if (lost.length === 0) return [];
+  const names = lost.map(({ reference }) => `${reference.kind} ${reference.name}`).join(', ');
+  if (lost.length < owners.length) {
+    return [
+      disown(
+        object,
+        key,
+        lost.map(({ reference }) => reference.uid),
+        `${names} is gone, and another owner keeps it`,
+      ),
+    ];
+  }
+  const foreground = lost.some(({ state }) => state === 'waiting');
+  const because = foreground ? `its owner ${names} is being deleted and waits for it` : `its owner ${names} is gone`;
+  const { uid = '', finalizers = [] } = object.metadata;
+  const propagationPolicy = foreground
+    ? 'Foreground'
+    : finalizers.includes(ORPHAN)
+      ? 'Orphan'
+      : finalizers.includes(FOREGROUND)
+        ? 'Foreground'
+        : 'Background';
+  return [{ verb: 'delete', resource: resourceOf(key, object), ...place(key), uid, propagationPolicy, because }];
+}
+
+/** Takes owner references off. The resourceVersion guards against a reference that came meanwhile. */
+function disown(object: ApiObject, key: ObjectKey, uids: readonly string[], because: string): ApiAction {
+  const { uid, resourceVersion, ownerReferences = [] } = object.metadata;
+  const rest = ownerReferences.filter((reference) => !uids.includes(reference.uid));
+  const metadata = { uid, resourceVersion, ownerReferences: rest.length > 0 ? rest : null };
+  return { verb: 'patch', resource: resourceOf(key, object), ...place(key), patch: { metadata }, because };
+}
+
+/** Takes a finalizer off, and so lets the object end. */
+function release(object: ApiObject, key: ObjectKey, finalizer: string, because: string): ApiAction {
+  const { uid, resourceVersion, finalizers = [] } = object.metadata;
+  const metadata = { uid, resourceVersion, finalizers: finalizers.filter((name) => name !== finalizer) };
+  return { verb: 'patch', resource: resourceOf(key, object), ...place(key), patch: { metadata }, because };
+}
