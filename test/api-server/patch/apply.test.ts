@@ -377,21 +377,21 @@ t.test('from client-side to server-side apply: kubectl takes along what it had a
 
 const word = fc.constantFrom('a', 'b', 'c');
 /** A configuration that names only items and keys of its own letters, so that two of different letters never meet. */
-const configOf = (letters: string) => {
+const configOf = (letters: string, least = 0) => {
   const own = fc.constantFrom(...letters);
   const container = fc.record(
     {
       name: own,
       image: word,
-      env: fc.uniqueArray(fc.record({ name: own, value: word }), { selector: (item) => item.name }),
+      env: fc.uniqueArray(fc.record({ name: own, value: word }), { selector: (item) => item.name, minLength: least }),
     },
     { requiredKeys: ['name'] },
   );
   return fc
     .record({
-      labels: fc.dictionary(own, word),
-      finalizers: fc.uniqueArray(own),
-      containers: fc.uniqueArray(container, { selector: (item) => item.name }),
+      labels: fc.dictionary(own, word, { minKeys: least }),
+      finalizers: fc.uniqueArray(own, { minLength: least }),
+      containers: fc.uniqueArray(container, { selector: (item) => item.name, minLength: least }),
     })
     .map(plain)
     .map(({ labels, finalizers, containers }) =>
@@ -444,27 +444,16 @@ t.test('laws of apply', async (t) => {
     ],
     [
       'a manager that applies and then applies nothing leaves no trace among the others',
-      fc.property(configOf('ab'), configOf('yz'), (others, config) => {
+      fc.property(configOf('ab', 1), configOf('yz', 1), (others, config) => {
         const live = applied(DEPLOYMENT, undefined, { config: others, manager: 'others' });
         const gone = applied(DEPLOYMENT, applied(DEPLOYMENT, live, { config, manager: 'guest' }), {
           config: nothing,
           manager: 'guest',
         });
-        // Lists that the others applied empty were theirs to have empty; they are not told from absent ones.
-        assert.deepEqual(canonical(pruned(bare(gone))), canonical(pruned(bare(live))));
+        assert.deepEqual(canonical(bare(gone)), canonical(bare(live)));
         assert.deepEqual(owners(gone), owners(live));
       }),
     ],
   ];
   for (const [name, property] of laws) t.doesNotThrow(() => fc.assert(property, { numRuns: 200 }), name);
 });
-
-/** Without empty containers. */
-function pruned(value: unknown): unknown {
-  if (Array.isArray(value)) return value.length > 0 ? value.map(pruned) : undefined;
-  if (typeof value !== 'object' || value === null) return value;
-  const entries = Object.entries(value)
-    .map(([key, item]) => [key, pruned(item)] as const)
-    .filter(([, item]) => item !== undefined);
-  return entries.length > 0 ? Object.fromEntries(entries) : undefined;
-}
