@@ -96,6 +96,11 @@ export class ControllerLoop {
     }
   }
 
+  /** One of the controller's own sources says that there may be work. */
+  enqueue(key: ObjectKey): void {
+    this.#queue.add(key);
+  }
+
   /** Takes no more work, lets what runs end, and cuts it off if that takes long. */
   async stop(): Promise<void> {
     this.#unsubscribe?.();

@@ -84,6 +84,7 @@ export async function runControllers(
         signal: lost.signal,
       });
       leading.add(controller.name);
+      await controller.start?.({ client, world, enqueue: (key) => loop.enqueue(key), signal });
       loop.start();
       await ended(signal);
       if (!stopping.signal.aborted) lost.abort();
