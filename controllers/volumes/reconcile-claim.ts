@@ -141,7 +141,7 @@ function provision(claim: ClaimObject, { storageClass, readyNodes }: Observed): 
   const because = `claim ${claim.metadata.namespace}/${claim.metadata.name} asks for a volume of class ${className} on node ${nodeName}`;
   return {
     actions: [{ verb: 'create', resource: VOLUMES, object: volume, because, event }],
-    ...phase(claim, 'Pending'),
+    ...statusOf(claim, 'Pending'),
   };
 }
 
