@@ -19,24 +19,35 @@ export interface CustomResourceConversion {
   webhook?: WebhookConversion;
 }
 
+/** Adds a kind of object to the API. */
 export interface CustomResourceDefinition {
+  /** Group and version of the API that this object is written in; the version alone for the core group. */
   apiVersion: 'apiextensions.k8s.io/v1';
+  /** Kind of the object. */
   kind: 'CustomResourceDefinition';
+  /** What every object carries: name, namespace, labels, owners and the rest. */
   metadata: ObjectMetadata;
+  /** What is wanted. */
   spec: CustomResourceDefinitionSpec;
+  /** What was last observed; written by the system, not by users. */
   status: CustomResourceDefinitionStatus;
   [field: string]: unknown;
 }
 
 export interface CustomResourceDefinitionCondition {
+  /** When the condition last went from one status to another. */
   lastTransitionTime?: Time;
+  /** What happened, for people. */
   message?: string;
+  /** Short cause in one word, for programs. */
   reason?: string;
+  /** What was last observed; written by the system, not by users. */
   status: string;
   type: string;
 }
 
 export interface CustomResourceDefinitionNames {
+  /** Kind of the object. */
   kind: string;
   categories?: string[];
   listKind?: string;
@@ -56,6 +67,7 @@ export interface CustomResourceDefinitionSpec {
 
 export interface CustomResourceDefinitionStatus {
   acceptedNames?: CustomResourceDefinitionNames;
+  /** What is true or false of the object at the moment, one entry a type. */
   conditions?: CustomResourceDefinitionCondition[];
   storedVersions?: string[];
 }
@@ -82,6 +94,7 @@ export type CustomResourceSubresourceStatus = Record<string, unknown>;
 
 export interface CustomResourceSubresources {
   scale?: CustomResourceSubresourceScale;
+  /** What was last observed; written by the system, not by users. */
   status?: CustomResourceSubresourceStatus;
 }
 
@@ -162,9 +175,11 @@ export interface ServiceReference {
 
 export interface ValidationRule {
   fieldPath?: string;
+  /** What happened, for people. */
   message?: string;
   messageExpression?: string;
   optionalOldSelf?: boolean;
+  /** Short cause in one word, for programs. */
   reason?: 'FieldValueDuplicate' | 'FieldValueForbidden' | 'FieldValueInvalid' | 'FieldValueRequired';
   rule: string;
 }

@@ -6,42 +6,61 @@ import type { ObjectMetadata } from '../schema.ts';
 import type { PersistentVolumeClaim, PodTemplateSpec } from './core-v1.ts';
 import type { IntOrString, LabelSelector, RawExtension, Time } from './meta-v1.ts';
 
+/** A remembered template of a DaemonSet or StatefulSet. */
 export interface ControllerRevision {
+  /** Group and version of the API that this object is written in; the version alone for the core group. */
   apiVersion: 'apps/v1';
+  /** Kind of the object. */
   kind: 'ControllerRevision';
+  /** What every object carries: name, namespace, labels, owners and the rest. */
   metadata: ObjectMetadata;
   data?: RawExtension;
   revision: number;
   [field: string]: unknown;
 }
 
+/** Runs one pod on every node that fits. */
 export interface DaemonSet {
+  /** Group and version of the API that this object is written in; the version alone for the core group. */
   apiVersion: 'apps/v1';
+  /** Kind of the object. */
   kind: 'DaemonSet';
+  /** What every object carries: name, namespace, labels, owners and the rest. */
   metadata: ObjectMetadata;
+  /** What is wanted. */
   spec: DaemonSetSpec;
+  /** What was last observed; written by the system, not by users. */
   status: DaemonSetStatus;
   [field: string]: unknown;
 }
 
 export interface DaemonSetCondition {
+  /** When the condition last went from one status to another. */
   lastTransitionTime?: Time;
+  /** What happened, for people. */
   message?: string;
+  /** Short cause in one word, for programs. */
   reason?: string;
+  /** What was last observed; written by the system, not by users. */
   status: 'False' | 'True' | 'Unknown';
   type: string;
 }
 
 export interface DaemonSetSpec {
+  /** How long a new pod must have been ready before it counts as available. Default 0. */
   minReadySeconds?: number;
+  /** How many old revisions are kept for rolling back. Default 10. */
   revisionHistoryLimit?: number;
   selector: LabelSelector;
+  /** What the pods are made from. */
   template: PodTemplateSpec;
   updateStrategy?: DaemonSetUpdateStrategy;
 }
 
 export interface DaemonSetStatus {
+  /** How often a name that was derived from the template was taken already; used to find a new one. */
   collisionCount?: number;
+  /** What is true or false of the object at the moment, one entry a type. */
   conditions?: DaemonSetCondition[];
   currentNumberScheduled: number;
   desiredNumberScheduled: number;
@@ -49,6 +68,7 @@ export interface DaemonSetStatus {
   numberMisscheduled: number;
   numberReady: number;
   numberUnavailable?: number;
+  /** The metadata.generation that the controller had seen when it wrote this. */
   observedGeneration?: number;
   updatedNumberScheduled?: number;
 }
@@ -58,81 +78,139 @@ export interface DaemonSetUpdateStrategy {
   type?: 'OnDelete' | 'RollingUpdate';
 }
 
+/** Keeps a set of equal pods running and rolls them from one template to the next. */
 export interface Deployment {
+  /** Group and version of the API that this object is written in; the version alone for the core group. */
   apiVersion: 'apps/v1';
+  /** Kind of the object. */
   kind: 'Deployment';
+  /** What every object carries: name, namespace, labels, owners and the rest. */
   metadata: ObjectMetadata;
+  /** What is wanted. */
   spec: DeploymentSpec;
+  /** What was last observed; written by the system, not by users. */
   status: DeploymentStatus;
   [field: string]: unknown;
 }
 
+/** One thing that is true or false of a Deployment. */
 export interface DeploymentCondition {
+  /** When the condition last went from one status to another. */
   lastTransitionTime?: Time;
+  /** When the condition was last written. */
   lastUpdateTime?: Time;
+  /** What happened, for people. */
   message?: string;
+  /** Short cause in one word, for programs. */
   reason?: string;
+  /** True, False or Unknown. */
   status: 'False' | 'True' | 'Unknown';
+  /** Available, Progressing or ReplicaFailure. */
   type: string;
 }
 
+/** What a Deployment is to keep running, and how it changes it. */
 export interface DeploymentSpec {
+  /** How long a new pod must have been ready before it counts as available. Default 0. */
   minReadySeconds?: number;
+  /** Holds back rollouts until it is false again; scaling goes on. */
   paused?: boolean;
+  /** How long a rollout may make no progress before it is reported as failed. Default 600. */
   progressDeadlineSeconds?: number;
+  /** How many pods are wanted. Default 1. */
   replicas?: number;
+  /** How many old revisions are kept for rolling back. Default 10. */
   revisionHistoryLimit?: number;
+  /** Which pods belong to it; must match the template's labels and never changes. */
   selector: LabelSelector;
+  /** How old pods are replaced by new ones. */
   strategy?: DeploymentStrategy;
+  /** What its pods are made from; a change starts a rollout. */
   template: PodTemplateSpec;
 }
 
+/** How far a Deployment has come. */
 export interface DeploymentStatus {
+  /** Pods that have been ready for at least minReadySeconds. */
   availableReplicas?: number;
+  /** How often a name that was derived from the template was taken already; used to find a new one. */
   collisionCount?: number;
+  /** What is true or false of the object at the moment, one entry a type. */
   conditions?: DeploymentCondition[];
+  /** The metadata.generation that the controller had seen when it wrote this. */
   observedGeneration?: number;
+  /** Pods that are ready. */
   readyReplicas?: number;
+  /** Pods that exist and are not ending. */
   replicas?: number;
+  /** Pods that are still missing before all wanted ones are available. */
   unavailableReplicas?: number;
+  /** Pods made from the present template. */
   updatedReplicas?: number;
 }
 
+/** How old pods are replaced by new ones. */
 export interface DeploymentStrategy {
+  /** How fast a RollingUpdate goes. */
   rollingUpdate?: RollingUpdateDeployment;
+  /** RollingUpdate replaces pods step by step, Recreate removes all old ones first. Default RollingUpdate. */
   type?: 'Recreate' | 'RollingUpdate';
 }
 
+/** Keeps an exact number of equal pods; usually made by a Deployment, one for each revision. */
 export interface ReplicaSet {
+  /** Group and version of the API that this object is written in; the version alone for the core group. */
   apiVersion: 'apps/v1';
+  /** Kind of the object. */
   kind: 'ReplicaSet';
+  /** What every object carries: name, namespace, labels, owners and the rest. */
   metadata: ObjectMetadata;
+  /** What is wanted. */
   spec: ReplicaSetSpec;
+  /** What was last observed; written by the system, not by users. */
   status: ReplicaSetStatus;
   [field: string]: unknown;
 }
 
+/** One thing that is true or false of a ReplicaSet. */
 export interface ReplicaSetCondition {
+  /** When the condition last went from one status to another. */
   lastTransitionTime?: Time;
+  /** What happened, for people. */
   message?: string;
+  /** Short cause in one word, for programs. */
   reason?: string;
+  /** True, False or Unknown. */
   status: 'False' | 'True' | 'Unknown';
+  /** ReplicaFailure. */
   type: string;
 }
 
+/** Which pods a ReplicaSet keeps, and how many. */
 export interface ReplicaSetSpec {
+  /** How long a new pod must have been ready before it counts as available. Default 0. */
   minReadySeconds?: number;
+  /** How many pods are wanted. Default 1. */
   replicas?: number;
+  /** Which pods belong to it; must match the template's labels and never changes. */
   selector: LabelSelector;
+  /** What its pods are made from. */
   template: PodTemplateSpec;
 }
 
+/** What a ReplicaSet has. */
 export interface ReplicaSetStatus {
+  /** Pods that have been ready for at least minReadySeconds. */
   availableReplicas?: number;
+  /** What is true or false of the object at the moment, one entry a type. */
   conditions?: ReplicaSetCondition[];
+  /** Pods that carry all labels of the template. */
   fullyLabeledReplicas?: number;
+  /** The metadata.generation that the controller had seen when it wrote this. */
   observedGeneration?: number;
+  /** Pods that are ready. */
   readyReplicas?: number;
+  /** Pods that exist. */
   replicas: number;
 }
 
@@ -141,8 +219,11 @@ export interface RollingUpdateDaemonSet {
   maxUnavailable?: IntOrString;
 }
 
+/** How fast a rolling update goes. */
 export interface RollingUpdateDeployment {
+  /** How many pods above the wanted number may exist meanwhile: a number, or a percentage rounded up. Default 25%. */
   maxSurge?: IntOrString;
+  /** How many of the wanted pods may be missing meanwhile: a number, or a percentage rounded down. Default 25%. */
   maxUnavailable?: IntOrString;
 }
 
@@ -151,19 +232,29 @@ export interface RollingUpdateStatefulSetStrategy {
   partition?: number;
 }
 
+/** Keeps pods with names, addresses and volumes of their own, started and stopped in order. */
 export interface StatefulSet {
+  /** Group and version of the API that this object is written in; the version alone for the core group. */
   apiVersion: 'apps/v1';
+  /** Kind of the object. */
   kind: 'StatefulSet';
+  /** What every object carries: name, namespace, labels, owners and the rest. */
   metadata: ObjectMetadata;
+  /** What is wanted. */
   spec: StatefulSetSpec;
+  /** What was last observed; written by the system, not by users. */
   status: StatefulSetStatus;
   [field: string]: unknown;
 }
 
 export interface StatefulSetCondition {
+  /** When the condition last went from one status to another. */
   lastTransitionTime?: Time;
+  /** What happened, for people. */
   message?: string;
+  /** Short cause in one word, for programs. */
   reason?: string;
+  /** What was last observed; written by the system, not by users. */
   status: 'False' | 'True' | 'Unknown';
   type: string;
 }
@@ -178,14 +269,17 @@ export interface StatefulSetPersistentVolumeClaimRetentionPolicy {
 }
 
 export interface StatefulSetSpec {
+  /** How long a new pod must have been ready before it counts as available. Default 0. */
   minReadySeconds?: number;
   ordinals?: StatefulSetOrdinals;
   persistentVolumeClaimRetentionPolicy?: StatefulSetPersistentVolumeClaimRetentionPolicy;
   podManagementPolicy?: 'OrderedReady' | 'Parallel';
   replicas?: number;
+  /** How many old revisions are kept for rolling back. Default 10. */
   revisionHistoryLimit?: number;
   selector: LabelSelector;
   serviceName?: string;
+  /** What the pods are made from. */
   template: PodTemplateSpec;
   updateStrategy?: StatefulSetUpdateStrategy;
   volumeClaimTemplates?: PersistentVolumeClaim[];
@@ -193,10 +287,13 @@ export interface StatefulSetSpec {
 
 export interface StatefulSetStatus {
   availableReplicas?: number;
+  /** How often a name that was derived from the template was taken already; used to find a new one. */
   collisionCount?: number;
+  /** What is true or false of the object at the moment, one entry a type. */
   conditions?: StatefulSetCondition[];
   currentReplicas?: number;
   currentRevision?: string;
+  /** The metadata.generation that the controller had seen when it wrote this. */
   observedGeneration?: number;
   readyReplicas?: number;
   replicas: number;

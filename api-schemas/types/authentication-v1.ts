@@ -6,16 +6,23 @@ import type { ObjectMetadata } from '../schema.ts';
 import type { Time } from './meta-v1.ts';
 
 export interface BoundObjectReference {
+  /** Group and version of the API that this object is written in; the version alone for the core group. */
   apiVersion?: string;
+  /** Kind of the object. */
   kind?: string;
   name?: string;
   uid?: string;
 }
 
+/** Asks who the asker is. */
 export interface SelfSubjectReview {
+  /** Group and version of the API that this object is written in; the version alone for the core group. */
   apiVersion: 'authentication.k8s.io/v1';
+  /** Kind of the object. */
   kind: 'SelfSubjectReview';
+  /** What every object carries: name, namespace, labels, owners and the rest. */
   metadata: ObjectMetadata;
+  /** What was last observed; written by the system, not by users. */
   status?: SelfSubjectReviewStatus;
   [field: string]: unknown;
 }
@@ -24,11 +31,17 @@ export interface SelfSubjectReviewStatus {
   userInfo?: UserInfo;
 }
 
+/** Asks for a token of a service account. */
 export interface TokenRequest {
+  /** Group and version of the API that this object is written in; the version alone for the core group. */
   apiVersion: 'authentication.k8s.io/v1';
+  /** Kind of the object. */
   kind: 'TokenRequest';
+  /** What every object carries: name, namespace, labels, owners and the rest. */
   metadata: ObjectMetadata;
+  /** What is wanted. */
   spec: TokenRequestSpec;
+  /** What was last observed; written by the system, not by users. */
   status?: TokenRequestStatus;
   [field: string]: unknown;
 }
@@ -44,11 +57,17 @@ export interface TokenRequestStatus {
   token: string;
 }
 
+/** Asks who a token belongs to. */
 export interface TokenReview {
+  /** Group and version of the API that this object is written in; the version alone for the core group. */
   apiVersion: 'authentication.k8s.io/v1';
+  /** Kind of the object. */
   kind: 'TokenReview';
+  /** What every object carries: name, namespace, labels, owners and the rest. */
   metadata: ObjectMetadata;
+  /** What is wanted. */
   spec: TokenReviewSpec;
+  /** What was last observed; written by the system, not by users. */
   status?: TokenReviewStatus;
   [field: string]: unknown;
 }

@@ -4,11 +4,17 @@
  */
 import type { ObjectMetadata } from '../schema.ts';
 
+/** Asks whether somebody may do something in one namespace. */
 export interface LocalSubjectAccessReview {
+  /** Group and version of the API that this object is written in; the version alone for the core group. */
   apiVersion: 'authorization.k8s.io/v1';
+  /** Kind of the object. */
   kind: 'LocalSubjectAccessReview';
+  /** What every object carries: name, namespace, labels, owners and the rest. */
   metadata: ObjectMetadata;
+  /** What is wanted. */
   spec: SubjectAccessReviewSpec;
+  /** What was last observed; written by the system, not by users. */
   status?: SubjectAccessReviewStatus;
   [field: string]: unknown;
 }
@@ -40,11 +46,17 @@ export interface ResourceRule {
   verbs: string[];
 }
 
+/** Asks whether the asker may do something. */
 export interface SelfSubjectAccessReview {
+  /** Group and version of the API that this object is written in; the version alone for the core group. */
   apiVersion: 'authorization.k8s.io/v1';
+  /** Kind of the object. */
   kind: 'SelfSubjectAccessReview';
+  /** What every object carries: name, namespace, labels, owners and the rest. */
   metadata: ObjectMetadata;
+  /** What is wanted. */
   spec: SelfSubjectAccessReviewSpec;
+  /** What was last observed; written by the system, not by users. */
   status?: SubjectAccessReviewStatus;
   [field: string]: unknown;
 }
@@ -54,11 +66,17 @@ export interface SelfSubjectAccessReviewSpec {
   resourceAttributes?: ResourceAttributes;
 }
 
+/** Asks for everything that the asker may do in a namespace. */
 export interface SelfSubjectRulesReview {
+  /** Group and version of the API that this object is written in; the version alone for the core group. */
   apiVersion: 'authorization.k8s.io/v1';
+  /** Kind of the object. */
   kind: 'SelfSubjectRulesReview';
+  /** What every object carries: name, namespace, labels, owners and the rest. */
   metadata: ObjectMetadata;
+  /** What is wanted. */
   spec: SelfSubjectRulesReviewSpec;
+  /** What was last observed; written by the system, not by users. */
   status?: SubjectRulesReviewStatus;
   [field: string]: unknown;
 }
@@ -67,11 +85,17 @@ export interface SelfSubjectRulesReviewSpec {
   namespace?: string;
 }
 
+/** Asks whether somebody may do something. */
 export interface SubjectAccessReview {
+  /** Group and version of the API that this object is written in; the version alone for the core group. */
   apiVersion: 'authorization.k8s.io/v1';
+  /** Kind of the object. */
   kind: 'SubjectAccessReview';
+  /** What every object carries: name, namespace, labels, owners and the rest. */
   metadata: ObjectMetadata;
+  /** What is wanted. */
   spec: SubjectAccessReviewSpec;
+  /** What was last observed; written by the system, not by users. */
   status?: SubjectAccessReviewStatus;
   [field: string]: unknown;
 }
@@ -89,6 +113,7 @@ export interface SubjectAccessReviewStatus {
   allowed: boolean;
   denied?: boolean;
   evaluationError?: string;
+  /** Short cause in one word, for programs. */
   reason?: string;
 }
 

@@ -6,16 +6,24 @@ import type { ObjectMetadata } from '../schema.ts';
 import type { Time } from './meta-v1.ts';
 
 export interface CrossVersionObjectReference {
+  /** Group and version of the API that this object is written in; the version alone for the core group. */
   apiVersion?: string;
+  /** Kind of the object. */
   kind: string;
   name: string;
 }
 
+/** Sets the number of pods by their processor use; the old shape of autoscaling/v2. */
 export interface HorizontalPodAutoscaler {
+  /** Group and version of the API that this object is written in; the version alone for the core group. */
   apiVersion: 'autoscaling/v1';
+  /** Kind of the object. */
   kind: 'HorizontalPodAutoscaler';
+  /** What every object carries: name, namespace, labels, owners and the rest. */
   metadata: ObjectMetadata;
+  /** What is wanted. */
   spec: HorizontalPodAutoscalerSpec;
+  /** What was last observed; written by the system, not by users. */
   status: HorizontalPodAutoscalerStatus;
   [field: string]: unknown;
 }
@@ -32,23 +40,35 @@ export interface HorizontalPodAutoscalerStatus {
   currentReplicas: number;
   desiredReplicas: number;
   lastScaleTime?: Time;
+  /** The metadata.generation that the controller had seen when it wrote this. */
   observedGeneration?: number;
 }
 
+/** The number of replicas of another object, as its scale subresource shows it. */
 export interface Scale {
+  /** Group and version of the API that this object is written in; the version alone for the core group. */
   apiVersion: 'autoscaling/v1';
+  /** Kind of the object. */
   kind: 'Scale';
+  /** What every object carries: name, namespace, labels, owners and the rest. */
   metadata: ObjectMetadata;
+  /** What is wanted. */
   spec?: ScaleSpec;
+  /** What was last observed; written by the system, not by users. */
   status?: ScaleStatus;
   [field: string]: unknown;
 }
 
+/** How many replicas are wanted. */
 export interface ScaleSpec {
+  /** How many replicas are wanted. */
   replicas?: number;
 }
 
+/** How many replicas there are. */
 export interface ScaleStatus {
+  /** How many replicas there are. */
   replicas: number;
+  /** Selector of the pods, as text. */
   selector?: string;
 }

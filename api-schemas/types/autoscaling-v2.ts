@@ -18,7 +18,9 @@ export interface ContainerResourceMetricStatus {
 }
 
 export interface CrossVersionObjectReference {
+  /** Group and version of the API that this object is written in; the version alone for the core group. */
   apiVersion?: string;
+  /** Kind of the object. */
   kind: string;
   name: string;
 }
@@ -45,11 +47,17 @@ export interface HPAScalingRules {
   stabilizationWindowSeconds?: number;
 }
 
+/** Sets the number of pods by what they measure. */
 export interface HorizontalPodAutoscaler {
+  /** Group and version of the API that this object is written in; the version alone for the core group. */
   apiVersion: 'autoscaling/v2';
+  /** Kind of the object. */
   kind: 'HorizontalPodAutoscaler';
+  /** What every object carries: name, namespace, labels, owners and the rest. */
   metadata: ObjectMetadata;
+  /** What is wanted. */
   spec: HorizontalPodAutoscalerSpec;
+  /** What was last observed; written by the system, not by users. */
   status: HorizontalPodAutoscalerStatus;
   [field: string]: unknown;
 }
@@ -60,9 +68,13 @@ export interface HorizontalPodAutoscalerBehavior {
 }
 
 export interface HorizontalPodAutoscalerCondition {
+  /** When the condition last went from one status to another. */
   lastTransitionTime?: Time;
+  /** What happened, for people. */
   message?: string;
+  /** Short cause in one word, for programs. */
   reason?: string;
+  /** What was last observed; written by the system, not by users. */
   status: 'False' | 'True' | 'Unknown';
   type: string;
 }
@@ -76,11 +88,13 @@ export interface HorizontalPodAutoscalerSpec {
 }
 
 export interface HorizontalPodAutoscalerStatus {
+  /** What is true or false of the object at the moment, one entry a type. */
   conditions?: HorizontalPodAutoscalerCondition[];
   currentMetrics?: MetricStatus[];
   currentReplicas?: number;
   desiredReplicas: number;
   lastScaleTime?: Time;
+  /** The metadata.generation that the controller had seen when it wrote this. */
   observedGeneration?: number;
 }
 

@@ -6,11 +6,17 @@ import type { ObjectMetadata } from '../schema.ts';
 import type { ObjectReference, PodTemplateSpec } from './core-v1.ts';
 import type { LabelSelector, ObjectMeta, Time } from './meta-v1.ts';
 
+/** Starts a Job at set times. */
 export interface CronJob {
+  /** Group and version of the API that this object is written in; the version alone for the core group. */
   apiVersion: 'batch/v1';
+  /** Kind of the object. */
   kind: 'CronJob';
+  /** What every object carries: name, namespace, labels, owners and the rest. */
   metadata: ObjectMetadata;
+  /** What is wanted. */
   spec: CronJobSpec;
+  /** What was last observed; written by the system, not by users. */
   status: CronJobStatus;
   [field: string]: unknown;
 }
@@ -32,20 +38,31 @@ export interface CronJobStatus {
   lastSuccessfulTime?: Time;
 }
 
+/** Runs pods until enough of them have succeeded. */
 export interface Job {
+  /** Group and version of the API that this object is written in; the version alone for the core group. */
   apiVersion: 'batch/v1';
+  /** Kind of the object. */
   kind: 'Job';
+  /** What every object carries: name, namespace, labels, owners and the rest. */
   metadata: ObjectMetadata;
+  /** What is wanted. */
   spec: JobSpec;
+  /** What was last observed; written by the system, not by users. */
   status: JobStatus;
   [field: string]: unknown;
 }
 
 export interface JobCondition {
+  /** When the condition was last looked at. */
   lastProbeTime?: Time;
+  /** When the condition last went from one status to another. */
   lastTransitionTime?: Time;
+  /** What happened, for people. */
   message?: string;
+  /** Short cause in one word, for programs. */
   reason?: string;
+  /** What was last observed; written by the system, not by users. */
   status: 'False' | 'True' | 'Unknown';
   type: string;
 }
@@ -65,6 +82,7 @@ export interface JobSpec {
   selector?: LabelSelector;
   successPolicy?: SuccessPolicy;
   suspend?: boolean;
+  /** What the pods are made from. */
   template: PodTemplateSpec;
   ttlSecondsAfterFinished?: number;
 }
@@ -73,6 +91,7 @@ export interface JobStatus {
   active?: number;
   completedIndexes?: string;
   completionTime?: Time;
+  /** What is true or false of the object at the moment, one entry a type. */
   conditions?: JobCondition[];
   failed?: number;
   failedIndexes?: string;
@@ -84,7 +103,9 @@ export interface JobStatus {
 }
 
 export interface JobTemplateSpec {
+  /** What every object carries: name, namespace, labels, owners and the rest. */
   metadata?: ObjectMeta;
+  /** What is wanted. */
   spec: JobSpec;
 }
 
@@ -99,6 +120,7 @@ export interface PodFailurePolicyOnExitCodesRequirement {
 }
 
 export interface PodFailurePolicyOnPodConditionsPattern {
+  /** What was last observed; written by the system, not by users. */
   status: 'False' | 'True' | 'Unknown';
   type: string;
 }

@@ -5,20 +5,31 @@
 import type { ObjectMetadata } from '../schema.ts';
 import type { Time } from './meta-v1.ts';
 
+/** Asks a signer for a certificate. */
 export interface CertificateSigningRequest {
+  /** Group and version of the API that this object is written in; the version alone for the core group. */
   apiVersion: 'certificates.k8s.io/v1';
+  /** Kind of the object. */
   kind: 'CertificateSigningRequest';
+  /** What every object carries: name, namespace, labels, owners and the rest. */
   metadata: ObjectMetadata;
+  /** What is wanted. */
   spec: CertificateSigningRequestSpec;
+  /** What was last observed; written by the system, not by users. */
   status: CertificateSigningRequestStatus;
   [field: string]: unknown;
 }
 
 export interface CertificateSigningRequestCondition {
+  /** When the condition last went from one status to another. */
   lastTransitionTime?: Time;
+  /** When the condition was last written. */
   lastUpdateTime?: Time;
+  /** What happened, for people. */
   message?: string;
+  /** Short cause in one word, for programs. */
   reason?: string;
+  /** What was last observed; written by the system, not by users. */
   status: 'False' | 'True' | 'Unknown';
   type: string;
 }
@@ -36,5 +47,6 @@ export interface CertificateSigningRequestSpec {
 
 export interface CertificateSigningRequestStatus {
   certificate?: string;
+  /** What is true or false of the object at the moment, one entry a type. */
   conditions?: CertificateSigningRequestCondition[];
 }

@@ -5,18 +5,29 @@
 import type { ObjectMetadata } from '../schema.ts';
 import type { MicroTime } from './meta-v1.ts';
 
+/** A claim of one holder on something, for a time; it must be renewed. */
 export interface Lease {
+  /** Group and version of the API that this object is written in; the version alone for the core group. */
   apiVersion: 'coordination.k8s.io/v1';
+  /** Kind of the object. */
   kind: 'Lease';
+  /** What every object carries: name, namespace, labels, owners and the rest. */
   metadata: ObjectMetadata;
+  /** What is wanted. */
   spec: LeaseSpec;
   [field: string]: unknown;
 }
 
+/** Who holds a Lease, and since when. */
 export interface LeaseSpec {
+  /** When the present holder took it. */
   acquireTime?: MicroTime;
+  /** Who holds it; empty when it is free. */
   holderIdentity?: string;
+  /** How long after the last renewal others must wait before they may take it. */
   leaseDurationSeconds?: number;
+  /** How often it went from one holder to another. */
   leaseTransitions?: number;
+  /** When the holder last renewed it. */
   renewTime?: MicroTime;
 }

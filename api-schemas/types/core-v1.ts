@@ -5,528 +5,924 @@
 import type { ObjectMetadata } from '../schema.ts';
 import type { Condition, IntOrString, LabelSelector, MicroTime, ObjectMeta, Quantity, Time } from './meta-v1.ts';
 
+/** An AWS disk; the node agent here does not mount it. */
 export interface AWSElasticBlockStoreVolumeSource {
+  /** File system of the volume, such as ext4 or xfs. */
   fsType?: string;
+  /** Setting of the driver: partition. */
   partition?: number;
+  /** Mounts it for reading only. Default false. */
   readOnly?: boolean;
+  /** Setting of the driver: volume iD. */
   volumeID: string;
 }
 
+/** Which nodes, and the company of which pods, a pod seeks or avoids. */
 export interface Affinity {
+  /** Nodes that it seeks. */
   nodeAffinity?: NodeAffinity;
+  /** Pods whose company it seeks. */
   podAffinity?: PodAffinity;
+  /** Pods whose company it avoids. */
   podAntiAffinity?: PodAntiAffinity;
 }
 
+/** An AppArmor profile. */
 export interface AppArmorProfile {
+  /** Name of the profile on the node, for type Localhost. */
   localhostProfile?: string;
+  /** RuntimeDefault, Unconfined or Localhost. */
   type: 'Localhost' | 'RuntimeDefault' | 'Unconfined';
 }
 
+/** A volume that is attached to a node. */
 export interface AttachedVolume {
+  /** Where the device is. */
   devicePath: string;
+  /** Name of the volume. */
   name: string;
 }
 
+/** An Azure disk; the node agent here does not mount it. */
 export interface AzureDiskVolumeSource {
+  /** Setting of the driver: kind. */
   kind?: 'Dedicated' | 'Managed' | 'Shared';
+  /** Setting of the driver: caching mode. */
   cachingMode?: 'None' | 'ReadOnly' | 'ReadWrite';
+  /** Setting of the driver: disk name. */
   diskName: string;
+  /** Setting of the driver: disk uRI. */
   diskURI: string;
+  /** File system of the volume, such as ext4 or xfs. */
   fsType?: string;
+  /** Mounts it for reading only. Default false. */
   readOnly?: boolean;
 }
 
+/** An Azure file share; the node agent here does not mount it. */
 export interface AzureFilePersistentVolumeSource {
+  /** Mounts it for reading only. Default false. */
   readOnly?: boolean;
+  /** Setting of the driver: secret name. */
   secretName: string;
+  /** Setting of the driver: secret namespace. */
   secretNamespace?: string;
+  /** Setting of the driver: share name. */
   shareName: string;
 }
 
+/** An Azure file share; the node agent here does not mount it. */
 export interface AzureFileVolumeSource {
+  /** Mounts it for reading only. Default false. */
   readOnly?: boolean;
+  /** Setting of the driver: secret name. */
   secretName: string;
+  /** Setting of the driver: share name. */
   shareName: string;
 }
 
+/** Puts a pod on a node. */
 export interface Binding {
+  /** Group and version of the API that this object is written in; the version alone for the core group. */
   apiVersion: 'v1';
+  /** Kind of the object. */
   kind: 'Binding';
+  /** What every object carries: name, namespace, labels, owners and the rest. */
   metadata: ObjectMetadata;
+  /** The node, as a reference of kind Node. */
   target: ObjectReference;
   [field: string]: unknown;
 }
 
+/** Storage of a driver. */
 export interface CSIPersistentVolumeSource {
+  /** Secret for growing the volume. */
   controllerExpandSecretRef?: SecretReference;
+  /** Secret for attaching the volume. */
   controllerPublishSecretRef?: SecretReference;
+  /** Name of the driver. */
   driver: string;
+  /** File system of the volume, such as ext4 or xfs. */
   fsType?: string;
+  /** Secret for growing the volume on a node. */
   nodeExpandSecretRef?: SecretReference;
+  /** Secret for mounting the volume into pods. */
   nodePublishSecretRef?: SecretReference;
+  /** Secret for mounting the volume on a node. */
   nodeStageSecretRef?: SecretReference;
+  /** Mounts it for reading only. Default false. */
   readOnly?: boolean;
+  /** Settings for the driver. */
   volumeAttributes?: Record<string, string>;
+  /** Identity of the volume at the driver. */
   volumeHandle: string;
 }
 
+/** Storage of a driver, for the pod's life. */
 export interface CSIVolumeSource {
+  /** Name of the driver. */
   driver: string;
+  /** File system of the volume, such as ext4 or xfs. */
   fsType?: string;
+  /** Secret that is passed to the driver. */
   nodePublishSecretRef?: LocalObjectReference;
+  /** Mounts it for reading only. Default false. */
   readOnly?: boolean;
+  /** Settings for the driver. */
   volumeAttributes?: Record<string, string>;
 }
 
+/** Linux capabilities to add and to drop. */
 export interface Capabilities {
+  /** Capabilities that it gets. */
   add?: string[];
+  /** Capabilities that are taken from it. */
   drop?: string[];
 }
 
+/** A CephFS file system; the node agent here does not mount it. */
 export interface CephFSPersistentVolumeSource {
+  /** Addresses of the monitors. */
   monitors: string[];
+  /** Setting of the driver: path. */
   path?: string;
+  /** Mounts it for reading only. Default false. */
   readOnly?: boolean;
+  /** Setting of the driver: secret file. */
   secretFile?: string;
+  /** Secret that holds the credentials. */
   secretRef?: SecretReference;
+  /** Setting of the driver: user. */
   user?: string;
 }
 
+/** A CephFS file system; the node agent here does not mount it. */
 export interface CephFSVolumeSource {
+  /** Addresses of the monitors. */
   monitors: string[];
+  /** Setting of the driver: path. */
   path?: string;
+  /** Mounts it for reading only. Default false. */
   readOnly?: boolean;
+  /** Setting of the driver: secret file. */
   secretFile?: string;
+  /** Secret that holds the credentials. */
   secretRef?: LocalObjectReference;
+  /** Setting of the driver: user. */
   user?: string;
 }
 
+/** An OpenStack disk; the node agent here does not mount it. */
 export interface CinderPersistentVolumeSource {
+  /** File system of the volume, such as ext4 or xfs. */
   fsType?: string;
+  /** Mounts it for reading only. Default false. */
   readOnly?: boolean;
+  /** Secret that holds the credentials. */
   secretRef?: SecretReference;
+  /** Setting of the driver: volume iD. */
   volumeID: string;
 }
 
+/** An OpenStack disk; the node agent here does not mount it. */
 export interface CinderVolumeSource {
+  /** File system of the volume, such as ext4 or xfs. */
   fsType?: string;
+  /** Mounts it for reading only. Default false. */
   readOnly?: boolean;
+  /** Secret that holds the credentials. */
   secretRef?: LocalObjectReference;
+  /** Setting of the driver: volume iD. */
   volumeID: string;
 }
 
+/** Where a claim comes from. */
 export interface ClaimSource {
+  /** Name of a claim that exists. */
   resourceClaimName?: string;
+  /** Name of the template that a claim is made from. */
   resourceClaimTemplateName?: string;
 }
 
+/** Affinity by the client's address. */
 export interface ClientIPConfig {
+  /** How long after its last request a client is remembered. Default 10800. */
   timeoutSeconds?: number;
 }
 
+/** Settings as keys and values, for pods to read. */
 export interface ConfigMap {
+  /** Group and version of the API that this object is written in; the version alone for the core group. */
   apiVersion: 'v1';
+  /** Kind of the object. */
   kind: 'ConfigMap';
+  /** What every object carries: name, namespace, labels, owners and the rest. */
   metadata: ObjectMetadata;
+  /** Values that are no text, in base64; its keys are not in data as well. */
   binaryData?: Record<string, string>;
+  /** Values as text; a key may contain letters, digits, '-', '_' and '.'. */
   data?: Record<string, string>;
+  /** Once true, neither data nor binaryData can change, and it cannot be set back. Default false. */
   immutable?: boolean;
   [field: string]: unknown;
 }
 
+/** A ConfigMap whose every key becomes an environment variable. */
 export interface ConfigMapEnvSource {
+  /** Name of the ConfigMap. */
   name: string;
+  /** Whether it may be missing. Default false: the pod waits for it. */
   optional?: boolean;
 }
 
+/** One key of a ConfigMap. */
 export interface ConfigMapKeySelector {
+  /** The key. */
   key: string;
+  /** Name of the ConfigMap. */
   name: string;
+  /** Whether it may be missing. Default false: the pod waits for it. */
   optional?: boolean;
 }
 
+/** No longer used. */
 export interface ConfigMapNodeConfigSource {
+  /** No longer used. */
   kubeletConfigKey: string;
+  /** No longer used. */
   name: string;
+  /** No longer used. */
   namespace: string;
+  /** No longer used. */
   resourceVersion?: string;
+  /** No longer used. */
   uid?: string;
 }
 
+/** Keys of a ConfigMap as files. */
 export interface ConfigMapProjection {
+  /** Which keys become files, and where. Default all, each under its own name. */
   items?: KeyToPath[];
+  /** Name of the ConfigMap. */
   name: string;
+  /** Whether it may be missing. Default false: the pod waits for it. */
   optional?: boolean;
 }
 
+/** Keys of a ConfigMap as files. */
 export interface ConfigMapVolumeSource {
+  /** Permission bits of the files, unless an item names its own. Default 0644; JSON takes the decimal form, 420. */
   defaultMode?: number;
+  /** Which keys become files, and where. Default all, each under its own name. */
   items?: KeyToPath[];
+  /** Name of the ConfigMap. */
   name: string;
+  /** Whether it may be missing. Default false: the pod waits for it. */
   optional?: boolean;
 }
 
+/** One container of a pod. */
 export interface Container {
+  /** Arguments of the command, instead of those in the image; $(NAME) stands for an environment variable. */
   args?: string[];
+  /** What is run, instead of the image's entry point; not run in a shell. */
   command?: string[];
+  /** Environment variables. */
   env?: EnvVar[];
+  /** Sources whose every key becomes an environment variable; env wins. */
   envFrom?: EnvFromSource[];
+  /** Image that it is made from. */
   image: string;
+  /**
+   * When the image is pulled: Always, IfNotPresent or Never. Default Always for the tag latest and no tag, else
+   * IfNotPresent.
+   */
   imagePullPolicy?: 'Always' | 'IfNotPresent' | 'Never';
+  /** What is done just after its start and before its end. */
   lifecycle?: Lifecycle;
+  /** Asks again and again whether it still works; if not, it is started anew. */
   livenessProbe?: Probe;
+  /** Name within the pod, a DNS label. */
   name: string;
+  /** Ports that it listens on; for information, and for names and host ports. */
   ports?: ContainerPort[];
+  /** Asks again and again whether it can take requests; if not, Services leave the pod out. */
   readinessProbe?: Probe;
+  /** Whether a change of its resources needs a restart. */
   resizePolicy?: ContainerResizePolicy[];
+  /** How much it may use, and how much is kept free for it. */
   resources?: ResourceRequirements;
+  /** Only for init containers: Always keeps it running beside the containers. */
   restartPolicy?: 'Always';
+  /** Identity and privileges; goes before the pod's. */
   securityContext?: SecurityContext;
+  /** Must succeed once before the other probes begin. */
   startupProbe?: Probe;
+  /** Keeps standard input open. Default false. */
   stdin?: boolean;
+  /** Closes standard input after the first client has gone. Default false. */
   stdinOnce?: boolean;
+  /** File whose content becomes the message of the container's end. Default /dev/termination-log. */
   terminationMessagePath?: string;
+  /**
+   * Where the message comes from if that file is empty: File says nothing, FallbackToLogsOnError takes the end of
+   * the log. Default File.
+   */
   terminationMessagePolicy?: 'FallbackToLogsOnError' | 'File';
+  /** Gives it a terminal; needs stdin. Default false. */
   tty?: boolean;
+  /** Volumes that it gets as block devices. */
   volumeDevices?: VolumeDevice[];
+  /** Volumes that it gets as folders. */
   volumeMounts?: VolumeMount[];
+  /** Folder that the command runs in; default what the image says. */
   workingDir?: string;
 }
 
+/** An image on a node. */
 export interface ContainerImage {
+  /** Names by which it is known. */
   names?: string[];
+  /** Its size. */
   sizeBytes?: number;
 }
 
+/** A port that a container listens on. */
 export interface ContainerPort {
+  /** Number of the port, 1 to 65535. */
   containerPort: number;
+  /** Address of the node that the host port is bound to. */
   hostIP?: string;
+  /** Port of the node that leads to it. */
   hostPort?: number;
+  /** Name by which Services and probes may refer to it. */
   name?: string;
+  /** Transport protocol: TCP, UDP or SCTP. */
   protocol?: 'SCTP' | 'TCP' | 'UDP';
 }
 
+/** Whether a change of a resource needs a restart. */
 export interface ContainerResizePolicy {
+  /** cpu or memory. */
   resourceName: string;
+  /** NotRequired or RestartContainer. */
   restartPolicy: string;
 }
 
+/** Whether a container waits, runs or has ended: one of these. */
 export interface ContainerState {
+  /** It runs. */
   running?: ContainerStateRunning;
+  /** It has ended. */
   terminated?: ContainerStateTerminated;
+  /** It has not started. */
   waiting?: ContainerStateWaiting;
 }
 
+/** A running container. */
 export interface ContainerStateRunning {
+  /** When it was started. */
   startedAt?: Time;
 }
 
+/** A container that has ended. */
 export interface ContainerStateTerminated {
+  /** Identity at the runtime. */
   containerID?: string;
+  /** Exit code of its process. */
   exitCode: number;
+  /** When it ended. */
   finishedAt?: Time;
+  /** What happened, for people. */
   message?: string;
+  /** Short cause in one word, for programs. */
   reason?: string;
+  /** Signal that ended it. */
   signal?: number;
+  /** When it was started. */
   startedAt?: Time;
 }
 
+/** A container that has not started. */
 export interface ContainerStateWaiting {
+  /** What happened, for people. */
   message?: string;
+  /** Short cause in one word, for programs. */
   reason?: string;
 }
 
+/** What was last seen of a container. */
 export interface ContainerStatus {
+  /** Resources that the node has set aside for it. */
   allocatedResources?: Record<string, Quantity>;
+  /** Identity at the runtime, such as docker://<id>. */
   containerID?: string;
+  /** Image that it runs. */
   image?: string;
+  /** Identity of that image. */
   imageID?: string;
+  /** How its last run ended. */
   lastState?: ContainerState;
+  /** Name of the container. */
   name: string;
+  /** Whether its readiness probe succeeds. */
   ready: boolean;
+  /** Resources that are in force. */
   resources?: ResourceRequirements;
+  /** How often it has been started again. */
   restartCount: number;
+  /** Whether it has started and its startup probe has succeeded. */
   started?: boolean;
+  /** Whether it waits, runs or has ended. */
   state?: ContainerState;
 }
 
+/** A port that a daemon listens on. */
 export interface DaemonEndpoint {
+  /** The port's number. */
   Port: number;
 }
 
+/** Facts about the pod as files. */
 export interface DownwardAPIProjection {
+  /** The files. */
   items?: DownwardAPIVolumeFile[];
 }
 
+/** A fact about the pod as a file. */
 export interface DownwardAPIVolumeFile {
+  /** A field of the pod. */
   fieldRef?: ObjectFieldSelector;
+  /** Permission bits of this file, 0 to 0777. */
   mode?: number;
+  /** Path of the file below the mount, without '..'. */
   path: string;
+  /** A resource of a container. */
   resourceFieldRef?: ResourceFieldSelector;
 }
 
+/** Facts about the pod as files. */
 export interface DownwardAPIVolumeSource {
+  /** Permission bits of the files, unless an item names its own. Default 0644; JSON takes the decimal form, 420. */
   defaultMode?: number;
+  /** The files. */
   items?: DownwardAPIVolumeFile[];
 }
 
+/** An empty folder that lives as long as the pod. */
 export interface EmptyDirVolumeSource {
+  /** Memory keeps it in memory. Default the node's disk. */
   medium?: string;
+  /** The most it may hold. */
   sizeLimit?: Quantity;
 }
 
+/** An address behind a Service. */
 export interface EndpointAddress {
+  /** Name of the endpoint. */
   hostname?: string;
+  /** The address. */
   ip: string;
+  /** Node that it is on. */
   nodeName?: string;
+  /** The pod that it belongs to. */
   targetRef?: ObjectReference;
 }
 
+/** A port of endpoints. */
 export interface EndpointPort {
+  /** Protocol spoken above the transport, such as http or kubernetes.io/h2c. */
   appProtocol?: string;
+  /** Name of the service's port. */
   name?: string;
+  /** Number of the port. */
   port: number;
+  /** Transport protocol: TCP, UDP or SCTP. */
   protocol?: 'SCTP' | 'TCP' | 'UDP';
 }
 
+/** Addresses that have the same ports. */
 export interface EndpointSubset {
+  /** Those that are ready. */
   addresses?: EndpointAddress[];
+  /** Those that are not. */
   notReadyAddresses?: EndpointAddress[];
+  /** The ports. */
   ports?: EndpointPort[];
 }
 
+/** Addresses behind a Service, in the old shape; EndpointSlice is the new one. */
 export interface Endpoints {
+  /** Group and version of the API that this object is written in; the version alone for the core group. */
   apiVersion: 'v1';
+  /** Kind of the object. */
   kind: 'Endpoints';
+  /** What every object carries: name, namespace, labels, owners and the rest. */
   metadata: ObjectMetadata;
+  /** Addresses, grouped by the ports that they have. */
   subsets?: EndpointSubset[];
   [field: string]: unknown;
 }
 
+/** A source whose every key becomes an environment variable. */
 export interface EnvFromSource {
+  /** The ConfigMap. */
   configMapRef?: ConfigMapEnvSource;
+  /** Put before every key. */
   prefix?: string;
+  /** The Secret. */
   secretRef?: SecretEnvSource;
 }
 
+/** An environment variable. */
 export interface EnvVar {
+  /** Name of the variable. */
   name: string;
+  /** Its value; $(NAME) stands for a variable that was set before it. Default the empty text. */
   value?: string;
+  /** Where the value comes from, instead of value. */
   valueFrom?: EnvVarSource;
 }
 
+/** Where a value comes from: exactly one of these. */
 export interface EnvVarSource {
+  /** A key of a ConfigMap. */
   configMapKeyRef?: ConfigMapKeySelector;
+  /** A field of the pod, such as metadata.name or status.podIP. */
   fieldRef?: ObjectFieldSelector;
+  /** A resource limit or request of a container. */
   resourceFieldRef?: ResourceFieldSelector;
+  /** A key of a Secret. */
   secretKeyRef?: SecretKeySelector;
 }
 
+/** A container added to a running pod for looking into it. */
 export interface EphemeralContainer {
+  /** Arguments of the command, instead of those in the image; $(NAME) stands for an environment variable. */
   args?: string[];
+  /** What is run, instead of the image's entry point; not run in a shell. */
   command?: string[];
+  /** Environment variables. */
   env?: EnvVar[];
+  /** Sources whose every key becomes an environment variable; env wins. */
   envFrom?: EnvFromSource[];
+  /** Image that it is made from. */
   image: string;
+  /**
+   * When the image is pulled: Always, IfNotPresent or Never. Default Always for the tag latest and no tag, else
+   * IfNotPresent.
+   */
   imagePullPolicy?: 'Always' | 'IfNotPresent' | 'Never';
+  /** What is done just after its start and before its end. */
   lifecycle?: Lifecycle;
+  /** Asks again and again whether it still works; if not, it is started anew. */
   livenessProbe?: Probe;
+  /** Name within the pod, a DNS label. */
   name: string;
+  /** Ports that it listens on; for information, and for names and host ports. */
   ports?: ContainerPort[];
+  /** Asks again and again whether it can take requests; if not, Services leave the pod out. */
   readinessProbe?: Probe;
+  /** Whether a change of its resources needs a restart. */
   resizePolicy?: ContainerResizePolicy[];
+  /** How much it may use, and how much is kept free for it. */
   resources?: ResourceRequirements;
+  /** Only for init containers: Always keeps it running beside the containers. */
   restartPolicy?: 'Always';
+  /** Identity and privileges; goes before the pod's. */
   securityContext?: SecurityContext;
+  /** Must succeed once before the other probes begin. */
   startupProbe?: Probe;
+  /** Keeps standard input open. Default false. */
   stdin?: boolean;
+  /** Closes standard input after the first client has gone. Default false. */
   stdinOnce?: boolean;
+  /** Container whose processes it shares. */
   targetContainerName?: string;
+  /** File whose content becomes the message of the container's end. Default /dev/termination-log. */
   terminationMessagePath?: string;
+  /**
+   * Where the message comes from if that file is empty: File says nothing, FallbackToLogsOnError takes the end of
+   * the log. Default File.
+   */
   terminationMessagePolicy?: 'FallbackToLogsOnError' | 'File';
+  /** Gives it a terminal; needs stdin. Default false. */
   tty?: boolean;
+  /** Volumes that it gets as block devices. */
   volumeDevices?: VolumeDevice[];
+  /** Volumes that it gets as folders. */
   volumeMounts?: VolumeMount[];
+  /** Folder that the command runs in; default what the image says. */
   workingDir?: string;
 }
 
+/** A claim that is made for the pod and goes with it. */
 export interface EphemeralVolumeSource {
+  /** What the claim is made from. */
   volumeClaimTemplate?: PersistentVolumeClaimTemplate;
 }
 
+/** Something that happened to an object, told by a component; kept for a while only. */
 export interface Event {
+  /** Group and version of the API that this object is written in; the version alone for the core group. */
   apiVersion: 'v1';
+  /** Kind of the object. */
   kind: 'Event';
+  /** What every object carries: name, namespace, labels, owners and the rest. */
   metadata: ObjectMetadata;
+  /** What was done or failed. */
   action?: string;
+  /** How often it has happened. */
   count?: number;
+  /** When it was first seen. */
   eventTime?: MicroTime;
+  /** When it first happened. */
   firstTimestamp?: Time;
+  /** The object that it is about. */
   involvedObject: ObjectReference;
+  /** When it last happened. */
   lastTimestamp?: Time;
+  /** What happened, for people. */
   message?: string;
+  /** Short cause in one word, for programs. */
   reason?: string;
+  /** A second object that has a part in it. */
   related?: ObjectReference;
+  /** Controller that reported it, such as kubernetes.io/kubelet. */
   reportingComponent?: string;
+  /** Which instance of the controller reported it. */
   reportingInstance?: string;
+  /** Facts about repetitions, if it is one of several. */
   series?: EventSeries;
+  /** Component that reported it. */
   source?: EventSource;
+  /** Normal or Warning. */
   type?: string;
   [field: string]: unknown;
 }
 
+/** Repetitions of an event. */
 export interface EventSeries {
+  /** How often it has happened in this series. */
   count?: number;
+  /** When it last happened. */
   lastObservedTime?: MicroTime;
 }
 
+/** Who reported an event. */
 export interface EventSource {
+  /** Name of the component. */
   component?: string;
+  /** Node that it runs on. */
   host?: string;
 }
 
+/** A command. */
 export interface ExecAction {
+  /** The command and its arguments; not run in a shell. */
   command?: string[];
 }
 
+/** A Fibre Channel disk; the node agent here does not mount it. */
 export interface FCVolumeSource {
+  /** File system of the volume, such as ext4 or xfs. */
   fsType?: string;
+  /** Setting of the driver: lun. */
   lun?: number;
+  /** Mounts it for reading only. Default false. */
   readOnly?: boolean;
+  /** Setting of the driver: target wWNs. */
   targetWWNs?: string[];
+  /** Setting of the driver: wwids. */
   wwids?: string[];
 }
 
+/** Storage of a FlexVolume driver; the node agent here does not mount it. */
 export interface FlexPersistentVolumeSource {
+  /** Setting of the driver: driver. */
   driver: string;
+  /** File system of the volume, such as ext4 or xfs. */
   fsType?: string;
+  /** Setting of the driver: options. */
   options?: Record<string, string>;
+  /** Mounts it for reading only. Default false. */
   readOnly?: boolean;
+  /** Secret that holds the credentials. */
   secretRef?: SecretReference;
 }
 
+/** Storage of a FlexVolume driver; the node agent here does not mount it. */
 export interface FlexVolumeSource {
+  /** Setting of the driver: driver. */
   driver: string;
+  /** File system of the volume, such as ext4 or xfs. */
   fsType?: string;
+  /** Setting of the driver: options. */
   options?: Record<string, string>;
+  /** Mounts it for reading only. Default false. */
   readOnly?: boolean;
+  /** Secret that holds the credentials. */
   secretRef?: LocalObjectReference;
 }
 
+/** A Flocker dataset; the node agent here does not mount it. */
 export interface FlockerVolumeSource {
+  /** Setting of the driver: dataset name. */
   datasetName?: string;
+  /** Setting of the driver: dataset uUID. */
   datasetUUID?: string;
 }
 
+/** A Google Cloud disk; the node agent here does not mount it. */
 export interface GCEPersistentDiskVolumeSource {
+  /** File system of the volume, such as ext4 or xfs. */
   fsType?: string;
+  /** Setting of the driver: partition. */
   partition?: number;
+  /** Setting of the driver: pd name. */
   pdName: string;
+  /** Mounts it for reading only. Default false. */
   readOnly?: boolean;
 }
 
+/** A question to the gRPC health service. */
 export interface GRPCAction {
+  /** Number of the port. */
   port: number;
+  /** Service to ask about. Default the empty name, which means the whole server. */
   service?: string;
 }
 
+/** A Git repository; the node agent here does not mount it. */
 export interface GitRepoVolumeSource {
+  /** Setting of the driver: directory. */
   directory?: string;
+  /** Setting of the driver: repository. */
   repository: string;
+  /** Setting of the driver: revision. */
   revision?: string;
 }
 
+/** A GlusterFS volume; the node agent here does not mount it. */
 export interface GlusterfsPersistentVolumeSource {
+  /** Setting of the driver: endpoints. */
   endpoints: string;
+  /** Setting of the driver: endpoints namespace. */
   endpointsNamespace?: string;
+  /** Setting of the driver: path. */
   path: string;
+  /** Mounts it for reading only. Default false. */
   readOnly?: boolean;
 }
 
+/** A GlusterFS volume; the node agent here does not mount it. */
 export interface GlusterfsVolumeSource {
+  /** Setting of the driver: endpoints. */
   endpoints: string;
+  /** Setting of the driver: path. */
   path: string;
+  /** Mounts it for reading only. Default false. */
   readOnly?: boolean;
 }
 
+/** An HTTP request. */
 export interface HTTPGetAction {
+  /** Host to ask. Default the pod's address. */
   host?: string;
+  /** Headers to send. */
   httpHeaders?: HTTPHeader[];
+  /** Path to ask for. Default /. */
   path?: string;
+  /** Number or name of the port. */
   port: IntOrString;
+  /** HTTP or HTTPS, whose certificate is not checked. Default HTTP. */
   scheme?: 'HTTP' | 'HTTPS';
 }
 
+/** A header of a request. */
 export interface HTTPHeader {
+  /** Name of the header. */
   name: string;
+  /** Its value. */
   value: string;
 }
 
+/** A line of the hosts file. */
 export interface HostAlias {
+  /** Names for the address. */
   hostnames?: string[];
+  /** The address. */
   ip: string;
 }
 
+/** An address of a node. */
 export interface HostIP {
+  /** The address. */
   ip?: string;
 }
 
+/** A file or folder of the node. */
 export interface HostPathVolumeSource {
+  /** Its path on the node. */
   path: string;
+  /**
+   * What must be there: Directory, File, Socket, CharDevice, BlockDevice, or DirectoryOrCreate and FileOrCreate,
+   * which make it. Default no check.
+   */
   type?: '' | 'BlockDevice' | 'CharDevice' | 'Directory' | 'DirectoryOrCreate' | 'File' | 'FileOrCreate' | 'Socket';
 }
 
+/** An iSCSI disk; the node agent here does not mount it. */
 export interface ISCSIPersistentVolumeSource {
+  /** Setting of the driver: chap auth discovery. */
   chapAuthDiscovery?: boolean;
+  /** Setting of the driver: chap auth session. */
   chapAuthSession?: boolean;
+  /** File system of the volume, such as ext4 or xfs. */
   fsType?: string;
+  /** Setting of the driver: initiator name. */
   initiatorName?: string;
+  /** Setting of the driver: iqn. */
   iqn: string;
+  /** Setting of the driver: iscsi interface. */
   iscsiInterface?: string;
+  /** Setting of the driver: lun. */
   lun: number;
+  /** Setting of the driver: portals. */
   portals?: string[];
+  /** Mounts it for reading only. Default false. */
   readOnly?: boolean;
+  /** Secret that holds the credentials. */
   secretRef?: SecretReference;
+  /** Setting of the driver: target portal. */
   targetPortal: string;
 }
 
+/** An iSCSI disk; the node agent here does not mount it. */
 export interface ISCSIVolumeSource {
+  /** Setting of the driver: chap auth discovery. */
   chapAuthDiscovery?: boolean;
+  /** Setting of the driver: chap auth session. */
   chapAuthSession?: boolean;
+  /** File system of the volume, such as ext4 or xfs. */
   fsType?: string;
+  /** Setting of the driver: initiator name. */
   initiatorName?: string;
+  /** Setting of the driver: iqn. */
   iqn: string;
+  /** Setting of the driver: iscsi interface. */
   iscsiInterface?: string;
+  /** Setting of the driver: lun. */
   lun: number;
+  /** Setting of the driver: portals. */
   portals?: string[];
+  /** Mounts it for reading only. Default false. */
   readOnly?: boolean;
+  /** Secret that holds the credentials. */
   secretRef?: LocalObjectReference;
+  /** Setting of the driver: target portal. */
   targetPortal: string;
 }
 
+/** A key that becomes a file. */
 export interface KeyToPath {
+  /** The key. */
   key: string;
+  /** Permission bits of this file, 0 to 0777. */
   mode?: number;
+  /** Path of the file below the mount, without '..'. */
   path: string;
 }
 
+/** What is done just after a container's start and before its end. */
 export interface Lifecycle {
+  /** Done just after its start; the container is killed if this fails. */
   postStart?: LifecycleHandler;
+  /** Done before it is asked to end, within the grace period. */
   preStop?: LifecycleHandler;
 }
 
+/** What is done: exactly one of these. */
 export interface LifecycleHandler {
+  /** Runs a command in the container. */
   exec?: ExecAction;
+  /** Sends an HTTP request. */
   httpGet?: HTTPGetAction;
+  /** Waits. */
   sleep?: SleepAction;
+  /** No longer used. */
   tcpSocket?: TCPSocketAction;
 }
 
+/** Defaults and bounds of resources in a namespace. */
 export interface LimitRange {
+  /** Group and version of the API that this object is written in; the version alone for the core group. */
   apiVersion: 'v1';
+  /** Kind of the object. */
   kind: 'LimitRange';
+  /** What every object carries: name, namespace, labels, owners and the rest. */
   metadata: ObjectMetadata;
+  /** What is wanted. */
   spec: LimitRangeSpec;
   [field: string]: unknown;
 }
@@ -544,547 +940,946 @@ export interface LimitRangeSpec {
   limits: LimitRangeItem[];
 }
 
+/** An address of a load balancer. */
 export interface LoadBalancerIngress {
+  /** Its name. */
   hostname?: string;
+  /** Its address. */
   ip?: string;
+  /** VIP or Proxy: whether traffic reaches nodes with this address as its destination. */
   ipMode?: string;
+  /** What became of each port. */
   ports?: PortStatus[];
 }
 
+/** Addresses of a load balancer. */
 export interface LoadBalancerStatus {
+  /** The addresses. */
   ingress?: LoadBalancerIngress[];
 }
 
+/** Points to an object in the same namespace. */
 export interface LocalObjectReference {
+  /** Name of the object. */
   name?: string;
 }
 
+/** A folder or disk of a node. */
 export interface LocalVolumeSource {
+  /** File system of the volume, such as ext4 or xfs. */
   fsType?: string;
+  /** Its path on the node. */
   path: string;
 }
 
+/** A share of an NFS server. */
 export interface NFSVolumeSource {
+  /** The path that the server exports. */
   path: string;
+  /** Mounts it for reading only. Default false. */
   readOnly?: boolean;
+  /** Name or address of the server. */
   server: string;
 }
 
+/** A room for names: objects of one kind have different names within it. */
 export interface Namespace {
+  /** Group and version of the API that this object is written in; the version alone for the core group. */
   apiVersion: 'v1';
+  /** Kind of the object. */
   kind: 'Namespace';
+  /** What every object carries: name, namespace, labels, owners and the rest. */
   metadata: ObjectMetadata;
+  /** What is wanted. */
   spec: NamespaceSpec;
+  /** What was last observed; written by the system, not by users. */
   status: NamespaceStatus;
   [field: string]: unknown;
 }
 
+/** What stands in the way of a Namespace that is being removed. */
 export interface NamespaceCondition {
+  /** When the condition last went from one status to another. */
   lastTransitionTime?: Time;
+  /** What happened, for people. */
   message?: string;
+  /** Short cause in one word, for programs. */
   reason?: string;
+  /** True, False or Unknown. */
   status: 'False' | 'True' | 'Unknown';
+  /** Such as NamespaceDeletionContentFailure or NamespaceContentRemaining. */
   type: string;
 }
 
+/** What holds a Namespace. */
 export interface NamespaceSpec {
+  /** Who has still to clean up before the Namespace can go. */
   finalizers?: string[];
 }
 
+/** Where a Namespace stands. */
 export interface NamespaceStatus {
+  /** What is true or false of the object at the moment, one entry a type. */
   conditions?: NamespaceCondition[];
+  /** Active, or Terminating while its objects are being removed. */
   phase?: 'Active' | 'Terminating';
 }
 
+/** A machine that runs pods. */
 export interface Node {
+  /** Group and version of the API that this object is written in; the version alone for the core group. */
   apiVersion: 'v1';
+  /** Kind of the object. */
   kind: 'Node';
+  /** What every object carries: name, namespace, labels, owners and the rest. */
   metadata: ObjectMetadata;
+  /** What is wanted. */
   spec: NodeSpec;
+  /** What was last observed; written by the system, not by users. */
   status: NodeStatus;
   [field: string]: unknown;
 }
 
+/** One address or name of a node. */
 export interface NodeAddress {
+  /** The address or name. */
   address: string;
+  /** Hostname, InternalIP, ExternalIP, InternalDNS or ExternalDNS. */
   type: string;
 }
 
+/** Nodes that a pod seeks. */
 export interface NodeAffinity {
+  /** Nodes that are better than others, by weight. */
   preferredDuringSchedulingIgnoredDuringExecution?: PreferredSchedulingTerm[];
+  /** What a node must be like. */
   requiredDuringSchedulingIgnoredDuringExecution?: NodeSelector;
 }
 
+/** One thing that is true or false of a node. */
 export interface NodeCondition {
+  /** When the agent last said so. */
   lastHeartbeatTime?: Time;
+  /** When the condition last went from one status to another. */
   lastTransitionTime?: Time;
+  /** What happened, for people. */
   message?: string;
+  /** Short cause in one word, for programs. */
   reason?: string;
+  /** True, False or Unknown. */
   status: 'False' | 'True' | 'Unknown';
+  /** Ready, MemoryPressure, DiskPressure, PIDPressure or NetworkUnavailable. */
   type: string;
 }
 
+/** No longer used. */
 export interface NodeConfigSource {
+  /** No longer used. */
   configMap?: ConfigMapNodeConfigSource;
 }
 
+/** No longer used. */
 export interface NodeConfigStatus {
+  /** No longer used. */
   active?: NodeConfigSource;
+  /** No longer used. */
   assigned?: NodeConfigSource;
+  /** No longer used. */
   error?: string;
+  /** No longer used. */
   lastKnownGood?: NodeConfigSource;
 }
 
+/** Ports of the daemons on a node. */
 export interface NodeDaemonEndpoints {
+  /** Where the node's agent listens. */
   kubeletEndpoint?: DaemonEndpoint;
 }
 
+/** What nodes are meant: those that meet one of the terms. */
 export interface NodeSelector {
+  /** The terms. */
   nodeSelectorTerms: NodeSelectorTerm[];
 }
 
+/** A requirement of one label or field. */
 export interface NodeSelectorRequirement {
+  /** Name of the label or field. */
   key: string;
+  /** In, NotIn, Exists, DoesNotExist, Gt or Lt. */
   operator: 'DoesNotExist' | 'Exists' | 'Gt' | 'In' | 'Lt' | 'NotIn';
+  /** Values that it is compared with. */
   values?: string[];
 }
 
+/** What a node must be like in all of these. */
 export interface NodeSelectorTerm {
+  /** By labels. */
   matchExpressions?: NodeSelectorRequirement[];
+  /** By fields; only metadata.name. */
   matchFields?: NodeSelectorRequirement[];
 }
 
+/** How a Node is to be used. */
 export interface NodeSpec {
+  /** No longer used. */
   configSource?: NodeConfigSource;
+  /** No longer used. */
   externalID?: string;
+  /** Range of addresses that pods on it get. */
   podCIDR?: string;
+  /** The same ranges by address family; the first is podCIDR. */
   podCIDRs?: string[];
+  /** Name of the machine at the provider that it comes from. */
   providerID?: string;
+  /** Keep away pods that do not tolerate them. */
   taints?: Taint[];
+  /** No new pods are put on it. Default false. */
   unschedulable?: boolean;
 }
 
+/** What a Node has and how it is. */
 export interface NodeStatus {
+  /** Its addresses and names. */
   addresses?: NodeAddress[];
+  /** What pods may use of its capacity. */
   allocatable?: Record<string, Quantity>;
+  /** All that it has. */
   capacity?: Record<string, Quantity>;
+  /** What is true or false of the object at the moment, one entry a type. */
   conditions?: NodeCondition[];
+  /** No longer used. */
   config?: NodeConfigStatus;
+  /** Where its agent listens. */
   daemonEndpoints?: NodeDaemonEndpoints;
+  /** Images that it has already. */
   images?: ContainerImage[];
+  /** Its operating system and versions. */
   nodeInfo?: NodeSystemInfo;
+  /** No longer used. */
   phase?: 'Pending' | 'Running' | 'Terminated';
+  /** Volumes that are attached to it. */
   volumesAttached?: AttachedVolume[];
+  /** Volumes that its pods use. */
   volumesInUse?: string[];
 }
 
+/** Operating system and versions of a node. */
 export interface NodeSystemInfo {
+  /** Processor architecture, such as amd64. */
   architecture?: string;
+  /** Changes with every boot. */
   bootID?: string;
+  /** Name and version of the container runtime, such as docker://20.10.24. */
   containerRuntimeVersion?: string;
+  /** Version of the kernel. */
   kernelVersion?: string;
+  /** No longer used. */
   kubeProxyVersion?: string;
+  /** Version of the node's agent. */
   kubeletVersion?: string;
+  /** Identity of the machine, from /etc/machine-id. */
   machineID?: string;
+  /** Such as linux. */
   operatingSystem?: string;
+  /** Name of the system's distribution. */
   osImage?: string;
+  /** Identity of the hardware. */
   systemUUID?: string;
 }
 
+/** A field of the pod. */
 export interface ObjectFieldSelector {
+  /** Version that the path is written for. Default v1. */
   apiVersion?: string;
+  /** Path of the field, such as metadata.labels['app']. */
   fieldPath: string;
 }
 
+/** Points to an object. */
 export interface ObjectReference {
+  /** Group and version of the API that this object is written in; the version alone for the core group. */
   apiVersion?: string;
+  /** Kind of the object. */
   kind?: string;
+  /** Part of the object that is meant. */
   fieldPath?: string;
+  /** Name of the object. */
   name?: string;
+  /** Namespace of the object. */
   namespace?: string;
+  /** Version of the object that is meant. */
   resourceVersion?: string;
+  /** Identity of the object. */
   uid?: string;
 }
 
+/** A piece of storage in the cluster, which outlives pods. */
 export interface PersistentVolume {
+  /** Group and version of the API that this object is written in; the version alone for the core group. */
   apiVersion: 'v1';
+  /** Kind of the object. */
   kind: 'PersistentVolume';
+  /** What every object carries: name, namespace, labels, owners and the rest. */
   metadata: ObjectMetadata;
+  /** What is wanted. */
   spec: PersistentVolumeSpec;
+  /** What was last observed; written by the system, not by users. */
   status: PersistentVolumeStatus;
   [field: string]: unknown;
 }
 
+/** A request for storage by somebody in a namespace. */
 export interface PersistentVolumeClaim {
+  /** Group and version of the API that this object is written in; the version alone for the core group. */
   apiVersion: 'v1';
+  /** Kind of the object. */
   kind: 'PersistentVolumeClaim';
+  /** What every object carries: name, namespace, labels, owners and the rest. */
   metadata: ObjectMetadata;
+  /** What is wanted. */
   spec: PersistentVolumeClaimSpec;
+  /** What was last observed; written by the system, not by users. */
   status: PersistentVolumeClaimStatus;
   [field: string]: unknown;
 }
 
+/** One thing that is true or false of a claim. */
 export interface PersistentVolumeClaimCondition {
+  /** When the condition was last looked at. */
   lastProbeTime?: Time;
+  /** When the condition last went from one status to another. */
   lastTransitionTime?: Time;
+  /** What happened, for people. */
   message?: string;
+  /** Short cause in one word, for programs. */
   reason?: string;
+  /** True, False or Unknown. */
   status: 'False' | 'True' | 'Unknown';
+  /** Such as Resizing or FileSystemResizePending. */
   type: string;
 }
 
+/** What storage is wanted. */
 export interface PersistentVolumeClaimSpec {
+  /** Ways in which it must be mountable: ReadWriteOnce, ReadOnlyMany, ReadWriteMany, ReadWriteOncePod. */
   accessModes: ('ReadOnlyMany' | 'ReadWriteMany' | 'ReadWriteOnce' | 'ReadWriteOncePod')[];
+  /** Snapshot or claim that it is filled from. */
   dataSource?: TypedLocalObjectReference;
+  /** Object of any kind that it is filled from. */
   dataSourceRef?: TypedObjectReference;
+  /** How much is wanted, under requests.storage. */
   resources: ResourceRequirements;
+  /** Which volumes fit, by their labels. */
   selector?: LabelSelector;
+  /** Class that it wants; empty for none, absent for the default class. */
   storageClassName?: string;
+  /** Filesystem or Block. Default Filesystem. */
   volumeMode?: 'Block' | 'Filesystem';
+  /** Volume that it is bound to. */
   volumeName?: string;
 }
 
+/** What a claim has got. */
 export interface PersistentVolumeClaimStatus {
+  /** Ways in which its volume can be mounted. */
   accessModes?: string[];
+  /** How far growing each resource has come. */
   allocatedResourceStatuses?: Record<string, string>;
+  /** What is set aside while it grows. */
   allocatedResources?: Record<string, Quantity>;
+  /** How much its volume really holds. */
   capacity?: Record<string, Quantity>;
+  /** What is true or false of the object at the moment, one entry a type. */
   conditions?: PersistentVolumeClaimCondition[];
+  /** Pending, Bound, or Lost when its volume is gone. */
   phase?: 'Bound' | 'Lost' | 'Pending';
 }
 
+/** What a claim is made from. */
 export interface PersistentVolumeClaimTemplate {
+  /** Labels and annotations of the claim. */
   metadata?: ObjectMeta;
+  /** The claim's spec. */
   spec: PersistentVolumeClaimSpec;
 }
 
+/** The volume of a claim. */
 export interface PersistentVolumeClaimVolumeSource {
+  /** Name of the claim, in the pod's namespace. */
   claimName: string;
+  /** Mounts it for reading only. Default false. */
   readOnly?: boolean;
 }
 
+/** Where a volume is and how it may be used; exactly one source. */
 export interface PersistentVolumeSpec {
+  /** Ways in which it can be mounted: ReadWriteOnce, ReadOnlyMany, ReadWriteMany, ReadWriteOncePod. */
   accessModes: ('ReadOnlyMany' | 'ReadWriteMany' | 'ReadWriteOnce' | 'ReadWriteOncePod')[];
+  /** An AWS disk; the node agent here does not mount it. */
   awsElasticBlockStore?: AWSElasticBlockStoreVolumeSource;
+  /** An Azure disk; the node agent here does not mount it. */
   azureDisk?: AzureDiskVolumeSource;
+  /** An Azure file share; the node agent here does not mount it. */
   azureFile?: AzureFilePersistentVolumeSource;
+  /** How much it holds, under storage. */
   capacity: Record<string, Quantity>;
+  /** A CephFS file system; the node agent here does not mount it. */
   cephfs?: CephFSPersistentVolumeSource;
+  /** An OpenStack disk; the node agent here does not mount it. */
   cinder?: CinderPersistentVolumeSource;
+  /** Claim that it is bound to, or kept for. */
   claimRef?: ObjectReference;
+  /** Storage of a driver. */
   csi?: CSIPersistentVolumeSource;
+  /** A Fibre Channel disk. */
   fc?: FCVolumeSource;
+  /** Storage of a FlexVolume driver; the node agent here does not mount it. */
   flexVolume?: FlexPersistentVolumeSource;
+  /** A Flocker dataset; the node agent here does not mount it. */
   flocker?: FlockerVolumeSource;
+  /** A Google Cloud disk; the node agent here does not mount it. */
   gcePersistentDisk?: GCEPersistentDiskVolumeSource;
+  /** A GlusterFS volume; the node agent here does not mount it. */
   glusterfs?: GlusterfsPersistentVolumeSource;
+  /** A folder of the node; for tests on one node. */
   hostPath?: HostPathVolumeSource;
+  /** An iSCSI disk. */
   iscsi?: ISCSIPersistentVolumeSource;
+  /** A folder or disk of one node; needs nodeAffinity. */
   local?: LocalVolumeSource;
+  /** Options for mounting it. */
   mountOptions?: string[];
+  /** A share of an NFS server. */
   nfs?: NFSVolumeSource;
+  /** Nodes from which it can be reached. */
   nodeAffinity?: VolumeNodeAffinity;
+  /** What becomes of it when its claim is gone: Retain or Delete. Default Retain. */
   persistentVolumeReclaimPolicy?: 'Delete' | 'Recycle' | 'Retain';
+  /** A Photon disk; the node agent here does not mount it. */
   photonPersistentDisk?: PhotonPersistentDiskVolumeSource;
+  /** A Portworx volume; the node agent here does not mount it. */
   portworxVolume?: PortworxVolumeSource;
+  /** A Quobyte volume; the node agent here does not mount it. */
   quobyte?: QuobyteVolumeSource;
+  /** A Ceph block device; the node agent here does not mount it. */
   rbd?: RBDPersistentVolumeSource;
+  /** A ScaleIO volume; the node agent here does not mount it. */
   scaleIO?: ScaleIOPersistentVolumeSource;
+  /** Class that it belongs to; empty for none. */
   storageClassName?: string;
+  /** A StorageOS volume; the node agent here does not mount it. */
   storageos?: StorageOSPersistentVolumeSource;
+  /** Filesystem or Block. Default Filesystem. */
   volumeMode?: 'Block' | 'Filesystem';
+  /** A vSphere disk; the node agent here does not mount it. */
   vsphereVolume?: VsphereVirtualDiskVolumeSource;
 }
 
+/** Where a volume stands. */
 export interface PersistentVolumeStatus {
+  /** When the phase last changed. */
   lastPhaseTransitionTime?: Time;
+  /** What happened, for people. */
   message?: string;
+  /** Pending, Available, Bound, Released when its claim is gone, or Failed. */
   phase?: 'Available' | 'Bound' | 'Failed' | 'Pending' | 'Released';
+  /** Short cause in one word, for programs. */
   reason?: string;
 }
 
+/** A Photon disk; the node agent here does not mount it. */
 export interface PhotonPersistentDiskVolumeSource {
+  /** File system of the volume, such as ext4 or xfs. */
   fsType?: string;
+  /** Setting of the driver: pd iD. */
   pdID: string;
 }
 
+/** One or more containers that run together on a node and share its network address and volumes. */
 export interface Pod {
+  /** Group and version of the API that this object is written in; the version alone for the core group. */
   apiVersion: 'v1';
+  /** Kind of the object. */
   kind: 'Pod';
+  /** What every object carries: name, namespace, labels, owners and the rest. */
   metadata: ObjectMetadata;
+  /** What is wanted. */
   spec: PodSpec;
+  /** What was last observed; written by the system, not by users. */
   status: PodStatus;
   [field: string]: unknown;
 }
 
+/** Pods whose company a pod seeks. */
 export interface PodAffinity {
+  /** Company that is good to have, by weight. */
   preferredDuringSchedulingIgnoredDuringExecution?: WeightedPodAffinityTerm[];
+  /** Company that it must have. */
   requiredDuringSchedulingIgnoredDuringExecution?: PodAffinityTerm[];
 }
 
+/** Some pods, and what counts as being near them. */
 export interface PodAffinityTerm {
+  /** Which pods are meant, by their labels. */
   labelSelector?: LabelSelector;
+  /** Labels whose values the pods must share with the one that is placed. */
   matchLabelKeys?: string[];
+  /** Labels whose values the pods must not share with the one that is placed. */
   mismatchLabelKeys?: string[];
+  /** Namespaces that are looked into, by their labels. */
   namespaceSelector?: LabelSelector;
+  /** Namespaces that are looked into, by name. Default the pod's own. */
   namespaces?: string[];
+  /** Label of nodes that says which nodes count as one place, such as kubernetes.io/hostname. */
   topologyKey: string;
 }
 
+/** Pods whose company a pod avoids. */
 export interface PodAntiAffinity {
+  /** Company that is better avoided, by weight. */
   preferredDuringSchedulingIgnoredDuringExecution?: WeightedPodAffinityTerm[];
+  /** Company that it must not have. */
   requiredDuringSchedulingIgnoredDuringExecution?: PodAffinityTerm[];
 }
 
+/** One thing that is true or false of a pod. */
 export interface PodCondition {
+  /** When the condition was last looked at. */
   lastProbeTime?: Time;
+  /** When the condition last went from one status to another. */
   lastTransitionTime?: Time;
+  /** What happened, for people. */
   message?: string;
+  /** Short cause in one word, for programs. */
   reason?: string;
+  /** True, False or Unknown. */
   status: 'False' | 'True' | 'Unknown';
+  /** PodScheduled, Initialized, ContainersReady, Ready or another. */
   type: string;
 }
 
+/** Where a pod looks names up. */
 export interface PodDNSConfig {
+  /** Addresses of name servers, three at most. */
   nameservers?: string[];
+  /** Options of the resolver. */
   options?: PodDNSConfigOption[];
+  /** Domains that are tried behind a short name. */
   searches?: string[];
 }
 
+/** An option of the resolver. */
 export interface PodDNSConfigOption {
+  /** Name of the option. */
   name?: string;
+  /** Its value. */
   value?: string;
 }
 
+/** An address of a pod. */
 export interface PodIP {
+  /** The address. */
   ip?: string;
 }
 
+/** An operating system. */
 export interface PodOS {
+  /** linux or windows. */
   name: string;
 }
 
+/** A further condition for being ready. */
 export interface PodReadinessGate {
+  /** Type of the condition in the pod's status. */
   conditionType: string;
 }
 
+/** A claim to a device that the pod may use. */
 export interface PodResourceClaim {
+  /** Name by which containers refer to it. */
   name: string;
+  /** Where the claim comes from. */
   source?: ClaimSource;
 }
 
+/** A claim that was made for a pod. */
 export interface PodResourceClaimStatus {
+  /** Name of the claim in the pod's spec. */
   name: string;
+  /** Name of the claim that was made. */
   resourceClaimName?: string;
 }
 
+/** Something that holds a pod back. */
 export interface PodSchedulingGate {
+  /** Name of the gate. */
   name: string;
 }
 
+/** Identity and privileges of all containers of a pod. */
 export interface PodSecurityContext {
+  /** AppArmor profile of the containers. */
   appArmorProfile?: AppArmorProfile;
+  /** Group that owns the pod's volumes. */
   fsGroup?: number;
+  /** When the ownership of a volume is changed: Always or OnRootMismatch. */
   fsGroupChangePolicy?: 'Always' | 'OnRootMismatch';
+  /** Group that the containers' processes run as. */
   runAsGroup?: number;
+  /** Refuses to start containers that would run as root. */
   runAsNonRoot?: boolean;
+  /** User that the containers' processes run as. */
   runAsUser?: number;
+  /** SELinux label of the containers. */
   seLinuxOptions?: SELinuxOptions;
+  /** Which system calls the containers may make. */
   seccompProfile?: SeccompProfile;
+  /** Further groups of the containers' processes. */
   supplementalGroups?: number[];
+  /** Whether groups from the image are added (Merge) or not (Strict). */
   supplementalGroupsPolicy?: 'Merge' | 'Strict';
+  /** Kernel settings of the pod's namespaces. */
   sysctls?: Sysctl[];
+  /** For Windows only. */
   windowsOptions?: WindowsSecurityContextOptions;
 }
 
+/** Containers, volumes and settings of a pod. */
 export interface PodSpec {
+  /** How long the pod may run from its start; then it is ended and counts as failed. */
   activeDeadlineSeconds?: number;
+  /** Which nodes, and the company of which pods, it seeks or avoids. */
   affinity?: Affinity;
+  /** Whether a token of its service account is mounted. */
   automountServiceAccountToken?: boolean;
+  /** The containers; at least one. Cannot be added or removed later. */
   containers: Container[];
+  /** Name servers and search domains beside those that dnsPolicy gives. */
   dnsConfig?: PodDNSConfig;
+  /**
+   * Where names are looked up: ClusterFirst, ClusterFirstWithHostNet, Default (as the node does) or None. Default
+   * ClusterFirst.
+   */
   dnsPolicy?: 'ClusterFirst' | 'ClusterFirstWithHostNet' | 'Default' | 'None';
+  /** Whether addresses of the namespace's Services become environment variables. Default true. */
   enableServiceLinks?: boolean;
+  /** Containers added to the running pod for looking into it; set through the subresource only. */
   ephemeralContainers?: EphemeralContainer[];
+  /** Lines for the containers' hosts file. */
   hostAliases?: HostAlias[];
+  /** Shares the node's IPC namespace. Default false. */
   hostIPC?: boolean;
+  /** Uses the node's network instead of an address of its own. Default false. */
   hostNetwork?: boolean;
+  /** Sees the node's processes. Default false. */
   hostPID?: boolean;
+  /** False gives the pod a user namespace of its own. Default true. */
   hostUsers?: boolean;
+  /** Host name of the pod. Default its name. */
   hostname?: string;
+  /** Secrets with credentials for pulling the images. */
   imagePullSecrets?: LocalObjectReference[];
+  /**
+   * Containers that run before the others, one after the other, each to its end; one with restartPolicy Always
+   * keeps running beside them.
+   */
   initContainers?: Container[];
+  /** Node that the pod is bound to; set by the scheduler. */
   nodeName?: string;
+  /** Labels that a node must carry for the pod to run there. */
   nodeSelector?: Record<string, string>;
+  /** Operating system that the containers need. */
   os?: PodOS;
+  /** Resources that running the pod costs beside its containers. */
   overhead?: Record<string, Quantity>;
+  /** Whether pods of lower priority may be removed to make room: PreemptLowerPriority or Never. */
   preemptionPolicy?: 'Never' | 'PreemptLowerPriority';
+  /** Importance of the pod as a number; from priorityClassName. */
   priority?: number;
+  /** Name of its PriorityClass. */
   priorityClassName?: string;
+  /** Conditions that must be true, beside the containers being ready, before the pod is ready. */
   readinessGates?: PodReadinessGate[];
+  /** Claims to devices that its containers may use. */
   resourceClaims?: PodResourceClaim[];
+  /** When containers that have ended are started again: Always, OnFailure or Never. Default Always. */
   restartPolicy?: 'Always' | 'Never' | 'OnFailure';
+  /** Name of the RuntimeClass that runs it. */
   runtimeClassName?: string;
+  /** Scheduler that places it. Default default-scheduler. */
   schedulerName?: string;
+  /** Holds the pod back from scheduling until all are removed. */
   schedulingGates?: PodSchedulingGate[];
+  /** Identity and privileges of all its containers, unless they say otherwise. */
   securityContext?: PodSecurityContext;
+  /** Old name of serviceAccountName; both are the same. */
   serviceAccount?: string;
+  /** ServiceAccount that it acts as. Default default. */
   serviceAccountName?: string;
+  /** Makes the host name the full domain name. Default false. */
   setHostnameAsFQDN?: boolean;
+  /** Lets the containers see each other's processes. Default false. */
   shareProcessNamespace?: boolean;
+  /** Makes the pod known as hostname.subdomain.namespace.svc.<cluster domain>. */
   subdomain?: string;
+  /** How long the containers have to end by themselves before they are killed. Default 30. */
   terminationGracePeriodSeconds?: number;
+  /** Taints that do not keep the pod away. */
   tolerations?: Toleration[];
+  /** How pods of its kind are to be spread over places. */
   topologySpreadConstraints?: TopologySpreadConstraint[];
+  /** Volumes that the containers can mount. */
   volumes?: Volume[];
 }
 
+/** What was last seen of a pod. */
 export interface PodStatus {
+  /** What is true or false of the object at the moment, one entry a type. */
   conditions?: PodCondition[];
+  /** What was last seen of each container. */
   containerStatuses?: ContainerStatus[];
+  /** What was last seen of each ephemeral container. */
   ephemeralContainerStatuses?: ContainerStatus[];
+  /** Address of the node that it runs on. */
   hostIP?: string;
+  /** Addresses of the node, the first being hostIP. */
   hostIPs?: HostIP[];
+  /** What was last seen of each init container. */
   initContainerStatuses?: ContainerStatus[];
+  /** What happened, for people. */
   message?: string;
+  /** Node where room is being made for it. */
   nominatedNodeName?: string;
+  /** Pending until all containers have been made, Running, then Succeeded or Failed; Unknown if its node is lost. */
   phase?: 'Failed' | 'Pending' | 'Running' | 'Succeeded' | 'Unknown';
+  /** Address of the pod. */
   podIP?: string;
+  /** Addresses of the pod, the first being podIP. */
   podIPs?: PodIP[];
+  /** Guaranteed, Burstable or BestEffort, from its resource requests and limits. */
   qosClass?: 'BestEffort' | 'Burstable' | 'Guaranteed';
+  /** Short cause in one word, for programs. */
   reason?: string;
+  /** How far a change of its resources has come. */
   resize?: string;
+  /** Claims that were made for it. */
   resourceClaimStatuses?: PodResourceClaimStatus[];
+  /** When its node took it on. */
   startTime?: Time;
 }
 
+/** A stored template of pods. */
 export interface PodTemplate {
+  /** Group and version of the API that this object is written in; the version alone for the core group. */
   apiVersion: 'v1';
+  /** Kind of the object. */
   kind: 'PodTemplate';
+  /** What every object carries: name, namespace, labels, owners and the rest. */
   metadata: ObjectMetadata;
+  /** What the pods are made from. */
   template?: PodTemplateSpec;
   [field: string]: unknown;
 }
 
+/** What pods are made from. */
 export interface PodTemplateSpec {
+  /** Labels and annotations of the pods. */
   metadata?: ObjectMeta;
+  /** Containers, volumes and settings of the pods. */
   spec: PodSpec;
 }
 
+/** What became of a port of a load balancer. */
 export interface PortStatus {
+  /** Why it does not work. */
   error?: string;
+  /** Number of the port. */
   port: number;
+  /** Transport protocol: TCP, UDP or SCTP. */
   protocol: 'SCTP' | 'TCP' | 'UDP';
 }
 
+/** A Portworx volume; the node agent here does not mount it. */
 export interface PortworxVolumeSource {
+  /** File system of the volume, such as ext4 or xfs. */
   fsType?: string;
+  /** Mounts it for reading only. Default false. */
   readOnly?: boolean;
+  /** Setting of the driver: volume iD. */
   volumeID: string;
 }
 
+/** A preference. */
 export interface PreferredSchedulingTerm {
+  /** What is preferred. */
   preference: NodeSelectorTerm;
+  /** How much, 1 to 100. */
   weight: number;
 }
 
+/** A question that is put to a container again and again. */
 export interface Probe {
+  /** Runs a command in the container; exit code 0 is success. */
   exec?: ExecAction;
+  /** How many failures in a row count. Default 3. */
   failureThreshold?: number;
+  /** Asks the standard gRPC health service. */
   grpc?: GRPCAction;
+  /** Sends an HTTP request; 200 to 399 is success. */
   httpGet?: HTTPGetAction;
+  /** How long after the container's start the first question is put. Default 0. */
   initialDelaySeconds?: number;
+  /** How long from one question to the next. Default 10. */
   periodSeconds?: number;
+  /** How many successes in a row count after a failure. Default 1, and 1 for liveness and startup. */
   successThreshold?: number;
+  /** Opens a TCP connection. */
   tcpSocket?: TCPSocketAction;
+  /** Grace period when this probe fails, instead of the pod's. */
   terminationGracePeriodSeconds?: number;
+  /** How long an answer may take. Default 1. */
   timeoutSeconds?: number;
 }
 
+/** Several sources in one folder. */
 export interface ProjectedVolumeSource {
+  /** Permission bits of the files, unless an item names its own. Default 0644; JSON takes the decimal form, 420. */
   defaultMode?: number;
+  /** The sources. */
   sources?: VolumeProjection[];
 }
 
+/** A Quobyte volume; the node agent here does not mount it. */
 export interface QuobyteVolumeSource {
+  /** Setting of the driver: group. */
   group?: string;
+  /** Mounts it for reading only. Default false. */
   readOnly?: boolean;
+  /** Setting of the driver: registry. */
   registry: string;
+  /** Setting of the driver: tenant. */
   tenant?: string;
+  /** Setting of the driver: user. */
   user?: string;
+  /** Setting of the driver: volume. */
   volume: string;
 }
 
+/** A Ceph block device; the node agent here does not mount it. */
 export interface RBDPersistentVolumeSource {
+  /** File system of the volume, such as ext4 or xfs. */
   fsType?: string;
+  /** Setting of the driver: image. */
   image: string;
+  /** Setting of the driver: keyring. */
   keyring?: string;
+  /** Addresses of the monitors. */
   monitors: string[];
+  /** Setting of the driver: pool. */
   pool?: string;
+  /** Mounts it for reading only. Default false. */
   readOnly?: boolean;
+  /** Secret that holds the credentials. */
   secretRef?: SecretReference;
+  /** Setting of the driver: user. */
   user?: string;
 }
 
+/** A Ceph block device; the node agent here does not mount it. */
 export interface RBDVolumeSource {
+  /** File system of the volume, such as ext4 or xfs. */
   fsType?: string;
+  /** Setting of the driver: image. */
   image: string;
+  /** Setting of the driver: keyring. */
   keyring?: string;
+  /** Addresses of the monitors. */
   monitors: string[];
+  /** Setting of the driver: pool. */
   pool?: string;
+  /** Mounts it for reading only. Default false. */
   readOnly?: boolean;
+  /** Secret that holds the credentials. */
   secretRef?: LocalObjectReference;
+  /** Setting of the driver: user. */
   user?: string;
 }
 
+/** Keeps an exact number of equal pods; the forerunner of ReplicaSet. */
 export interface ReplicationController {
+  /** Group and version of the API that this object is written in; the version alone for the core group. */
   apiVersion: 'v1';
+  /** Kind of the object. */
   kind: 'ReplicationController';
+  /** What every object carries: name, namespace, labels, owners and the rest. */
   metadata: ObjectMetadata;
+  /** What is wanted. */
   spec: ReplicationControllerSpec;
+  /** What was last observed; written by the system, not by users. */
   status: ReplicationControllerStatus;
   [field: string]: unknown;
 }
 
 export interface ReplicationControllerCondition {
+  /** When the condition last went from one status to another. */
   lastTransitionTime?: Time;
+  /** What happened, for people. */
   message?: string;
+  /** Short cause in one word, for programs. */
   reason?: string;
+  /** What was last observed; written by the system, not by users. */
   status: 'False' | 'True' | 'Unknown';
   type: string;
 }
 
 export interface ReplicationControllerSpec {
+  /** How long a new pod must have been ready before it counts as available. Default 0. */
   minReadySeconds?: number;
   replicas?: number;
   selector?: Record<string, string>;
+  /** What the pods are made from. */
   template: PodTemplateSpec;
 }
 
 export interface ReplicationControllerStatus {
   availableReplicas?: number;
+  /** What is true or false of the object at the moment, one entry a type. */
   conditions?: ReplicationControllerCondition[];
   fullyLabeledReplicas?: number;
+  /** The metadata.generation that the controller had seen when it wrote this. */
   observedGeneration?: number;
   readyReplicas?: number;
   replicas: number;
 }
 
+/** A claim that a container uses. */
 export interface ResourceClaim {
+  /** Name of a claim in the pod's resourceClaims. */
   name: string;
 }
 
+/** A resource of a container. */
 export interface ResourceFieldSelector {
+  /** Name of the container; needed in volumes. */
   containerName?: string;
+  /** Unit that the value is given in, rounded up. Default 1. */
   divisor?: Quantity;
+  /** Such as limits.cpu or requests.memory. */
   resource: string;
 }
 
+/** How much the objects of a namespace may use in sum. */
 export interface ResourceQuota {
+  /** Group and version of the API that this object is written in; the version alone for the core group. */
   apiVersion: 'v1';
+  /** Kind of the object. */
   kind: 'ResourceQuota';
+  /** What every object carries: name, namespace, labels, owners and the rest. */
   metadata: ObjectMetadata;
+  /** What is wanted. */
   spec: ResourceQuotaSpec;
+  /** What was last observed; written by the system, not by users. */
   status: ResourceQuotaStatus;
   [field: string]: unknown;
 }
@@ -1100,42 +1895,73 @@ export interface ResourceQuotaStatus {
   used?: Record<string, Quantity>;
 }
 
+/** How much may be used, and how much is kept free. */
 export interface ResourceRequirements {
+  /** Devices that are used, by the names of the pod's claims. */
   claims?: ResourceClaim[];
+  /** The most that may be used of each resource. */
   limits?: Record<string, Quantity>;
+  /** How much of each resource a node must have left; default the limits. */
   requests?: Record<string, Quantity>;
 }
 
+/** Parts of an SELinux label. */
 export interface SELinuxOptions {
+  /** The level. */
   level?: string;
+  /** The role. */
   role?: string;
+  /** The type. */
   type?: string;
+  /** The user. */
   user?: string;
 }
 
+/** A ScaleIO volume; the node agent here does not mount it. */
 export interface ScaleIOPersistentVolumeSource {
+  /** File system of the volume, such as ext4 or xfs. */
   fsType?: string;
+  /** Setting of the driver: gateway. */
   gateway: string;
+  /** Setting of the driver: protection domain. */
   protectionDomain?: string;
+  /** Mounts it for reading only. Default false. */
   readOnly?: boolean;
+  /** Secret that holds the credentials. */
   secretRef: SecretReference;
+  /** Setting of the driver: ssl enabled. */
   sslEnabled?: boolean;
+  /** Setting of the driver: storage mode. */
   storageMode?: string;
+  /** Setting of the driver: storage pool. */
   storagePool?: string;
+  /** Setting of the driver: system. */
   system: string;
+  /** Setting of the driver: volume name. */
   volumeName?: string;
 }
 
+/** A ScaleIO volume; the node agent here does not mount it. */
 export interface ScaleIOVolumeSource {
+  /** File system of the volume, such as ext4 or xfs. */
   fsType?: string;
+  /** Setting of the driver: gateway. */
   gateway: string;
+  /** Setting of the driver: protection domain. */
   protectionDomain?: string;
+  /** Mounts it for reading only. Default false. */
   readOnly?: boolean;
+  /** Secret that holds the credentials. */
   secretRef: LocalObjectReference;
+  /** Setting of the driver: ssl enabled. */
   sslEnabled?: boolean;
+  /** Setting of the driver: storage mode. */
   storageMode?: string;
+  /** Setting of the driver: storage pool. */
   storagePool?: string;
+  /** Setting of the driver: system. */
   system: string;
+  /** Setting of the driver: volume name. */
   volumeName?: string;
 }
 
@@ -1150,284 +1976,499 @@ export interface ScopedResourceSelectorRequirement {
   values?: string[];
 }
 
+/** Which system calls may be made. */
 export interface SeccompProfile {
+  /** File of the profile on the node, for type Localhost. */
   localhostProfile?: string;
+  /** RuntimeDefault, Unconfined or Localhost. */
   type: 'Localhost' | 'RuntimeDefault' | 'Unconfined';
 }
 
+/** Passwords, keys and the like, for pods to read; sealed where they are stored. */
 export interface Secret {
+  /** Group and version of the API that this object is written in; the version alone for the core group. */
   apiVersion: 'v1';
+  /** Kind of the object. */
   kind: 'Secret';
+  /** What every object carries: name, namespace, labels, owners and the rest. */
   metadata: ObjectMetadata;
+  /** Values in base64; a key may contain letters, digits, '-', '_' and '.'. */
   data?: Record<string, string>;
+  /** Once true, the data cannot change, and it cannot be set back. Default false. */
   immutable?: boolean;
+  /** Values as plain text, moved into data when the object is written; never shown. */
   stringData?: Record<string, string>;
+  /**
+   * What the data is for, which some types check: Opaque, kubernetes.io/tls, kubernetes.io/dockerconfigjson and
+   * others. Default Opaque; never changes.
+   */
   type: string;
   [field: string]: unknown;
 }
 
+/** A Secret whose every key becomes an environment variable. */
 export interface SecretEnvSource {
+  /** Name of the Secret. */
   name: string;
+  /** Whether it may be missing. Default false: the pod waits for it. */
   optional?: boolean;
 }
 
+/** One key of a Secret. */
 export interface SecretKeySelector {
+  /** The key. */
   key: string;
+  /** Name of the Secret. */
   name: string;
+  /** Whether it may be missing. Default false: the pod waits for it. */
   optional?: boolean;
 }
 
+/** Keys of a Secret as files. */
 export interface SecretProjection {
+  /** Which keys become files, and where. Default all, each under its own name. */
   items?: KeyToPath[];
+  /** Name of the Secret. */
   name: string;
+  /** Whether it may be missing. Default false: the pod waits for it. */
   optional?: boolean;
 }
 
+/** Points to a Secret. */
 export interface SecretReference {
+  /** Name of the Secret. */
   name?: string;
+  /** Namespace of the Secret. */
   namespace?: string;
 }
 
+/** Keys of a Secret as files. */
 export interface SecretVolumeSource {
+  /** Permission bits of the files, unless an item names its own. Default 0644; JSON takes the decimal form, 420. */
   defaultMode?: number;
+  /** Which keys become files, and where. Default all, each under its own name. */
   items?: KeyToPath[];
+  /** Whether it may be missing. Default false: the pod waits for it. */
   optional?: boolean;
+  /** Name of the Secret. */
   secretName: string;
 }
 
+/** Identity and privileges of a container. */
 export interface SecurityContext {
+  /** Whether a process may gain more privileges than its parent. */
   allowPrivilegeEscalation?: boolean;
+  /** AppArmor profile of the container. */
   appArmorProfile?: AppArmorProfile;
+  /** Linux capabilities that it has more or fewer than usual. */
   capabilities?: Capabilities;
+  /** Gives it nearly all the rights of root on the node. Default false. */
   privileged?: boolean;
+  /** How /proc is mounted. */
   procMount?: 'Default' | 'Unmasked';
+  /** Whether its own file system cannot be written. Default false. */
   readOnlyRootFilesystem?: boolean;
+  /** Group that its processes run as. */
   runAsGroup?: number;
+  /** Refuses to start it if it would run as root. */
   runAsNonRoot?: boolean;
+  /** User that its processes run as; default what the image says. */
   runAsUser?: number;
+  /** SELinux label of the container. */
   seLinuxOptions?: SELinuxOptions;
+  /** Which system calls it may make. */
   seccompProfile?: SeccompProfile;
+  /** For Windows only. */
   windowsOptions?: WindowsSecurityContextOptions;
 }
 
+/** One address and name for a changing set of pods. */
 export interface Service {
+  /** Group and version of the API that this object is written in; the version alone for the core group. */
   apiVersion: 'v1';
+  /** Kind of the object. */
   kind: 'Service';
+  /** What every object carries: name, namespace, labels, owners and the rest. */
   metadata: ObjectMetadata;
+  /** What is wanted. */
   spec: ServiceSpec;
+  /** What was last observed; written by the system, not by users. */
   status: ServiceStatus;
   [field: string]: unknown;
 }
 
+/** An identity for pods. */
 export interface ServiceAccount {
+  /** Group and version of the API that this object is written in; the version alone for the core group. */
   apiVersion: 'v1';
+  /** Kind of the object. */
   kind: 'ServiceAccount';
+  /** What every object carries: name, namespace, labels, owners and the rest. */
   metadata: ObjectMetadata;
+  /** Whether its pods get its token as a file; a pod may say otherwise. */
   automountServiceAccountToken?: boolean;
+  /** Secrets that its pods may use to pull images. */
   imagePullSecrets?: LocalObjectReference[];
+  /** Secrets that its pods may use. */
   secrets?: ObjectReference[];
   [field: string]: unknown;
 }
 
+/** A token of the pod's service account as a file. */
 export interface ServiceAccountTokenProjection {
+  /** Whom the token is for. Default the API server. */
   audience?: string;
+  /** How long it is valid; a new one is written in time. Default 3600, at least 600. */
   expirationSeconds?: number;
+  /** Path of the file below the mount. */
   path: string;
 }
 
+/** A port of a Service. */
 export interface ServicePort {
+  /** Protocol spoken above the transport, such as http or kubernetes.io/h2c. */
   appProtocol?: string;
+  /** Name of the port; needed when there are several. */
   name?: string;
+  /** Port of every node that leads to it, for NodePort and LoadBalancer; chosen if absent. */
   nodePort?: number;
+  /** Number of the port at the service's address. */
   port: number;
+  /** Transport protocol: TCP, UDP or SCTP. */
   protocol?: 'SCTP' | 'TCP' | 'UDP';
+  /** Number or name of the pods' port. Default the same as port. */
   targetPort?: IntOrString;
 }
 
+/** Which pods a Service stands for, and how it is reached. */
 export interface ServiceSpec {
+  /** Whether a LoadBalancer also gets node ports. Default true. */
   allocateLoadBalancerNodePorts?: boolean;
+  /** Its address in the cluster; None for a headless service, else chosen if absent. Does not change. */
   clusterIP?: string;
+  /** Its addresses by address family; the first is clusterIP. */
   clusterIPs?: string[];
+  /** Further addresses at which nodes take its traffic. */
   externalIPs?: string[];
+  /** Name that it stands for, for type ExternalName. */
   externalName?: string;
+  /**
+   * Whether traffic from outside goes to all pods (Cluster) or to those of the node it came to (Local). Default
+   * Cluster.
+   */
   externalTrafficPolicy?: 'Cluster' | 'Local';
+  /** Port at which nodes tell whether they have pods of it, for policy Local. */
   healthCheckNodePort?: number;
+  /** Whether traffic from inside goes to all pods (Cluster) or to those of the same node (Local). Default Cluster. */
   internalTrafficPolicy?: 'Cluster' | 'Local';
+  /** Address families that it has: IPv4, IPv6. */
   ipFamilies?: ('IPv4' | 'IPv6')[];
+  /** SingleStack, PreferDualStack or RequireDualStack. */
   ipFamilyPolicy?: 'PreferDualStack' | 'RequireDualStack' | 'SingleStack';
+  /** Who makes the load balancer. */
   loadBalancerClass?: string;
+  /** No longer recommended: address that the load balancer should get. */
   loadBalancerIP?: string;
+  /** Ranges from which the load balancer takes traffic. */
   loadBalancerSourceRanges?: string[];
+  /** Ports that it offers. */
   ports?: ServicePort[];
+  /** Whether pods count that are not ready. Default false. */
   publishNotReadyAddresses?: boolean;
+  /** Labels of the pods that it stands for; without, its endpoints are written by somebody else. */
   selector?: Record<string, string>;
+  /** ClientIP sends a client to the same pod again. Default None. */
   sessionAffinity?: 'ClientIP' | 'None';
+  /** Settings of the session affinity. */
   sessionAffinityConfig?: SessionAffinityConfig;
+  /** Preference for near pods: PreferClose. */
   trafficDistribution?: 'PreferClose';
+  /** ClusterIP, NodePort, LoadBalancer or ExternalName. Default ClusterIP. */
   type?: 'ClusterIP' | 'ExternalName' | 'LoadBalancer' | 'NodePort';
 }
 
+/** What a Service has got. */
 export interface ServiceStatus {
+  /** What is true or false of the object at the moment, one entry a type. */
   conditions?: Condition[];
+  /** Addresses of its load balancer. */
   loadBalancer?: LoadBalancerStatus;
 }
 
+/** Settings of session affinity. */
 export interface SessionAffinityConfig {
+  /** For affinity by the client's address. */
   clientIP?: ClientIPConfig;
 }
 
+/** A wait. */
 export interface SleepAction {
+  /** How long. */
   seconds: number;
 }
 
+/** A StorageOS volume; the node agent here does not mount it. */
 export interface StorageOSPersistentVolumeSource {
+  /** File system of the volume, such as ext4 or xfs. */
   fsType?: string;
+  /** Mounts it for reading only. Default false. */
   readOnly?: boolean;
+  /** Secret that holds the credentials. */
   secretRef?: ObjectReference;
+  /** Setting of the driver: volume name. */
   volumeName?: string;
+  /** Setting of the driver: volume namespace. */
   volumeNamespace?: string;
 }
 
+/** A StorageOS volume; the node agent here does not mount it. */
 export interface StorageOSVolumeSource {
+  /** File system of the volume, such as ext4 or xfs. */
   fsType?: string;
+  /** Mounts it for reading only. Default false. */
   readOnly?: boolean;
+  /** Secret that holds the credentials. */
   secretRef?: LocalObjectReference;
+  /** Setting of the driver: volume name. */
   volumeName?: string;
+  /** Setting of the driver: volume namespace. */
   volumeNamespace?: string;
 }
 
+/** A kernel setting. */
 export interface Sysctl {
+  /** Name of the setting. */
   name: string;
+  /** Its value. */
   value: string;
 }
 
+/** A TCP connection. */
 export interface TCPSocketAction {
+  /** Host to connect to. Default the pod's address. */
   host?: string;
+  /** Number or name of the port. */
   port: IntOrString;
 }
 
+/** Keeps away pods that do not tolerate it. */
 export interface Taint {
+  /** NoSchedule keeps new pods away, PreferNoSchedule if it can be helped, NoExecute drives running ones out too. */
   effect: 'NoExecute' | 'NoSchedule' | 'PreferNoSchedule';
+  /** Name of the taint. */
   key: string;
+  /** When a NoExecute taint was set. */
   timeAdded?: Time;
+  /** Value that goes with the key. */
   value?: string;
 }
 
+/** A taint that does not keep a pod away. */
 export interface Toleration {
+  /** Effect of the taint; empty means every one. */
   effect?: '' | 'NoExecute' | 'NoSchedule' | 'PreferNoSchedule';
+  /** Name of the taint; empty, with Exists, means every one. */
   key?: string;
+  /** Equal compares the values, Exists does not. Default Equal. */
   operator?: '' | 'Equal' | 'Exists';
+  /** How long a NoExecute taint is tolerated; for ever if absent. */
   tolerationSeconds?: number;
+  /** Value of the taint. */
   value?: string;
 }
 
+/** A requirement of one label. */
 export interface TopologySelectorLabelRequirement {
+  /** Name of the label. */
   key: string;
+  /** Values that it may have. */
   values: string[];
 }
 
+/** A place, by labels of its nodes. */
 export interface TopologySelectorTerm {
+  /** The labels. */
   matchLabelExpressions?: TopologySelectorLabelRequirement[];
 }
 
+/** How pods are to be spread over places. */
 export interface TopologySpreadConstraint {
+  /** Which pods are meant, by their labels. */
   labelSelector?: LabelSelector;
+  /** Labels whose values the pods must share with the one that is placed. */
   matchLabelKeys?: string[];
+  /** By how many the fullest and the emptiest place may differ. */
   maxSkew: number;
+  /** How many places there must be at least. */
   minDomains?: number;
+  /** Whether only nodes that the pod may run on count: Honor or Ignore. Default Honor. */
   nodeAffinityPolicy?: 'Honor' | 'Ignore';
+  /** Whether only nodes whose taints it tolerates count: Honor or Ignore. Default Ignore. */
   nodeTaintsPolicy?: 'Honor' | 'Ignore';
+  /** Label of nodes that says which nodes count as one place, such as kubernetes.io/hostname. */
   topologyKey: string;
+  /** DoNotSchedule lets the pod wait, ScheduleAnyway does not. */
   whenUnsatisfiable: 'DoNotSchedule' | 'ScheduleAnyway';
 }
 
+/** Points to an object of any kind in the same namespace. */
 export interface TypedLocalObjectReference {
+  /** Kind of the object. */
   kind: string;
+  /** Group of the kind; empty for the core group. */
   apiGroup?: string;
+  /** Name of the object. */
   name: string;
 }
 
+/** Points to an object of any kind. */
 export interface TypedObjectReference {
+  /** Kind of the object. */
   kind: string;
+  /** Group of the kind; empty for the core group. */
   apiGroup?: string;
+  /** Name of the object. */
   name: string;
+  /** Namespace of the object. */
   namespace?: string;
 }
 
+/** Something that containers of a pod can mount: a name, and one source. Without a source it is an emptyDir. */
 export interface Volume {
+  /** An AWS disk; the node agent here does not mount it. */
   awsElasticBlockStore?: AWSElasticBlockStoreVolumeSource;
+  /** An Azure disk; the node agent here does not mount it. */
   azureDisk?: AzureDiskVolumeSource;
+  /** An Azure file share; the node agent here does not mount it. */
   azureFile?: AzureFileVolumeSource;
+  /** A CephFS file system; the node agent here does not mount it. */
   cephfs?: CephFSVolumeSource;
+  /** An OpenStack disk; the node agent here does not mount it. */
   cinder?: CinderVolumeSource;
+  /** Keys of a ConfigMap as files. */
   configMap?: ConfigMapVolumeSource;
+  /** Storage of a driver, for the pod's life. */
   csi?: CSIVolumeSource;
+  /** Facts about the pod as files. */
   downwardAPI?: DownwardAPIVolumeSource;
+  /** An empty folder that lives as long as the pod. */
   emptyDir?: EmptyDirVolumeSource;
+  /** A claim that is made for the pod and goes with it. */
   ephemeral?: EphemeralVolumeSource;
+  /** A Fibre Channel disk. */
   fc?: FCVolumeSource;
+  /** Storage of a FlexVolume driver; the node agent here does not mount it. */
   flexVolume?: FlexVolumeSource;
+  /** A Flocker dataset; the node agent here does not mount it. */
   flocker?: FlockerVolumeSource;
+  /** A Google Cloud disk; the node agent here does not mount it. */
   gcePersistentDisk?: GCEPersistentDiskVolumeSource;
+  /** No longer supported. */
   gitRepo?: GitRepoVolumeSource;
+  /** A GlusterFS volume; the node agent here does not mount it. */
   glusterfs?: GlusterfsVolumeSource;
+  /** A file or folder of the node. */
   hostPath?: HostPathVolumeSource;
+  /** An iSCSI disk. */
   iscsi?: ISCSIVolumeSource;
+  /** Name by which containers refer to it, a DNS label. */
   name: string;
+  /** A share of an NFS server. */
   nfs?: NFSVolumeSource;
+  /** The volume of a claim in the same namespace. */
   persistentVolumeClaim?: PersistentVolumeClaimVolumeSource;
+  /** A Photon disk; the node agent here does not mount it. */
   photonPersistentDisk?: PhotonPersistentDiskVolumeSource;
+  /** A Portworx volume; the node agent here does not mount it. */
   portworxVolume?: PortworxVolumeSource;
+  /** Several sources in one folder. */
   projected?: ProjectedVolumeSource;
+  /** A Quobyte volume; the node agent here does not mount it. */
   quobyte?: QuobyteVolumeSource;
+  /** A Ceph block device; the node agent here does not mount it. */
   rbd?: RBDVolumeSource;
+  /** A ScaleIO volume; the node agent here does not mount it. */
   scaleIO?: ScaleIOVolumeSource;
+  /** Keys of a Secret as files. */
   secret?: SecretVolumeSource;
+  /** A StorageOS volume; the node agent here does not mount it. */
   storageos?: StorageOSVolumeSource;
+  /** A vSphere disk; the node agent here does not mount it. */
   vsphereVolume?: VsphereVirtualDiskVolumeSource;
 }
 
+/** A volume as a block device in a container. */
 export interface VolumeDevice {
+  /** Where it appears in the container. */
   devicePath: string;
+  /** Name of a volume from a claim. */
   name: string;
 }
 
+/** A volume as a folder in a container. */
 export interface VolumeMount {
+  /** Where it appears in the container. */
   mountPath: string;
+  /** Whether mounts are passed on between node and container: None, HostToContainer or Bidirectional. */
   mountPropagation?: 'Bidirectional' | 'HostToContainer' | 'None';
+  /** Name of the volume. */
   name: string;
+  /** Mounts it for reading only. Default false. */
   readOnly?: boolean;
+  /** Whether mounts below it are read-only too: Disabled, IfPossible or Enabled. */
   recursiveReadOnly?: 'Disabled' | 'Enabled' | 'IfPossible';
+  /** Part of the volume that is mounted. Default all of it. */
   subPath?: string;
+  /** The same, with $(NAME) standing for environment variables. */
   subPathExpr?: string;
 }
 
+/** Nodes from which a volume can be reached. */
 export interface VolumeNodeAffinity {
+  /** What such a node must be like. */
   required?: NodeSelector;
 }
 
+/** One source of a projected volume. */
 export interface VolumeProjection {
+  /** Keys of a ConfigMap. */
   configMap?: ConfigMapProjection;
+  /** Facts about the pod. */
   downwardAPI?: DownwardAPIProjection;
+  /** Keys of a Secret. */
   secret?: SecretProjection;
+  /** A token of the pod's service account. */
   serviceAccountToken?: ServiceAccountTokenProjection;
 }
 
+/** A vSphere disk; the node agent here does not mount it. */
 export interface VsphereVirtualDiskVolumeSource {
+  /** File system of the volume, such as ext4 or xfs. */
   fsType?: string;
+  /** Setting of the driver: storage policy iD. */
   storagePolicyID?: string;
+  /** Setting of the driver: storage policy name. */
   storagePolicyName?: string;
+  /** Setting of the driver: volume path. */
   volumePath: string;
 }
 
+/** A preference. */
 export interface WeightedPodAffinityTerm {
+  /** What is preferred. */
   podAffinityTerm: PodAffinityTerm;
+  /** How much, 1 to 100. */
   weight: number;
 }
 
+/** Settings for Windows containers. */
 export interface WindowsSecurityContextOptions {
+  /** For Windows only. */
   gmsaCredentialSpec?: string;
+  /** For Windows only. */
   gmsaCredentialSpecName?: string;
+  /** For Windows only. */
   hostProcess?: boolean;
+  /** For Windows only. */
   runAsUserName?: string;
 }

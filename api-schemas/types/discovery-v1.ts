@@ -5,44 +5,73 @@
 import type { ObjectMetadata } from '../schema.ts';
 import type { ObjectReference } from './core-v1.ts';
 
+/** One backend, usually a pod. */
 export interface Endpoint {
+  /** Its addresses; they are alternatives of each other. */
   addresses: string[];
+  /** Whether it can take traffic. */
   conditions?: EndpointConditions;
+  /** No longer used. */
   deprecatedTopology?: Record<string, string>;
+  /** Who should use it. */
   hints?: EndpointHints;
+  /** Name of the endpoint. */
   hostname?: string;
+  /** Node that it is on. */
   nodeName?: string;
+  /** The pod that it belongs to. */
   targetRef?: ObjectReference;
+  /** Zone that it is in. */
   zone?: string;
 }
 
+/** Whether an endpoint can take traffic. */
 export interface EndpointConditions {
+  /** It can take traffic; absent counts as true. */
   ready?: boolean;
+  /** It could take traffic, even if it is ending. */
   serving?: boolean;
+  /** It is ending. */
   terminating?: boolean;
 }
 
+/** Who should use an endpoint. */
 export interface EndpointHints {
+  /** Zones whose clients should use it. */
   forZones?: ForZone[];
 }
 
+/** A port of the endpoints. */
 export interface EndpointPort {
+  /** Protocol spoken above the transport, such as http or kubernetes.io/h2c. */
   appProtocol?: string;
+  /** Name of the service's port. Default the empty name. */
   name?: string;
+  /** Number of the port. */
   port?: number;
+  /** Transport protocol: TCP, UDP or SCTP. */
   protocol?: 'SCTP' | 'TCP' | 'UDP';
 }
 
+/** Some of the addresses behind a Service. */
 export interface EndpointSlice {
+  /** Group and version of the API that this object is written in; the version alone for the core group. */
   apiVersion: 'discovery.k8s.io/v1';
+  /** Kind of the object. */
   kind: 'EndpointSlice';
+  /** What every object carries: name, namespace, labels, owners and the rest. */
   metadata: ObjectMetadata;
+  /** IPv4, IPv6 or FQDN; never changes. */
   addressType: 'FQDN' | 'IPv4' | 'IPv6';
+  /** The endpoints, 1000 at most. */
   endpoints: Endpoint[];
+  /** Ports that every one of them has. */
   ports?: EndpointPort[];
   [field: string]: unknown;
 }
 
+/** A zone. */
 export interface ForZone {
+  /** Name of the zone. */
   name: string;
 }

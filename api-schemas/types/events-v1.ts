@@ -6,9 +6,13 @@ import type { ObjectMetadata } from '../schema.ts';
 import type { EventSource, ObjectReference } from './core-v1.ts';
 import type { MicroTime, Time } from './meta-v1.ts';
 
+/** Something that happened to an object; the newer shape of v1 Event. */
 export interface Event {
+  /** Group and version of the API that this object is written in; the version alone for the core group. */
   apiVersion: 'events.k8s.io/v1';
+  /** Kind of the object. */
   kind: 'Event';
+  /** What every object carries: name, namespace, labels, owners and the rest. */
   metadata: ObjectMetadata;
   action?: string;
   deprecatedCount?: number;
@@ -17,6 +21,7 @@ export interface Event {
   deprecatedSource?: EventSource;
   eventTime: MicroTime;
   note?: string;
+  /** Short cause in one word, for programs. */
   reason?: string;
   regarding?: ObjectReference;
   related?: ObjectReference;

@@ -5,7 +5,9 @@
 import type { ObjectMetadata } from '../schema.ts';
 
 export interface APIGroup {
+  /** Group and version of the API that this object is written in; the version alone for the core group. */
   apiVersion?: string;
+  /** Kind of the object. */
   kind?: string;
   name: string;
   preferredVersion?: GroupVersionForDiscovery;
@@ -14,12 +16,15 @@ export interface APIGroup {
 }
 
 export interface APIGroupList {
+  /** Group and version of the API that this object is written in; the version alone for the core group. */
   apiVersion?: string;
+  /** Kind of the object. */
   kind?: string;
   groups: APIGroup[];
 }
 
 export interface APIResource {
+  /** Kind of the object. */
   kind: string;
   categories?: string[];
   group?: string;
@@ -33,35 +38,54 @@ export interface APIResource {
 }
 
 export interface APIResourceList {
+  /** Group and version of the API that this object is written in; the version alone for the core group. */
   apiVersion?: string;
+  /** Kind of the object. */
   kind?: string;
   groupVersion: string;
   resources: APIResource[];
 }
 
 export interface APIVersions {
+  /** Group and version of the API that this object is written in; the version alone for the core group. */
   apiVersion?: string;
+  /** Kind of the object. */
   kind?: string;
   serverAddressByClientCIDRs: ServerAddressByClientCIDR[];
   versions: string[];
 }
 
+/** One thing that is true or false of an object. */
 export interface Condition {
+  /** When the condition last went from one status to another. */
   lastTransitionTime: Time;
+  /** What happened, for people. */
   message?: string;
+  /** The metadata.generation that the controller had seen when it wrote this. */
   observedGeneration?: number;
+  /** Short cause in one word, for programs. */
   reason: string;
+  /** True, False or Unknown. */
   status: string;
+  /** Which thing it is about. */
   type: string;
 }
 
+/** How an object is to be deleted. */
 export interface DeleteOptions {
+  /** Group and version of the API that this object is written in; the version alone for the core group. */
   apiVersion?: string;
+  /** Kind of the object. */
   kind?: string;
+  /** All means that nothing is changed really. */
   dryRun?: string[];
+  /** How long the object has to end; 0 means at once. */
   gracePeriodSeconds?: number;
+  /** No longer used; see propagationPolicy. */
   orphanDependents?: boolean;
+  /** What must be true of the object, or else it is not deleted. */
   preconditions?: Preconditions;
+  /** What becomes of objects that belong to it: Background, Foreground (first) or Orphan (they stay). */
   propagationPolicy?: 'Background' | 'Foreground' | 'Orphan';
 }
 
@@ -74,79 +98,132 @@ export interface GroupVersionForDiscovery {
 
 export type IntOrString = number | string;
 
+/** Which objects are meant, by their labels; all requirements hold. Empty means all. */
 export interface LabelSelector {
+  /** Requirements of single labels. */
   matchExpressions?: LabelSelectorRequirement[];
+  /** Labels that must have just these values. */
   matchLabels?: Record<string, string>;
 }
 
+/** A requirement of one label. */
 export interface LabelSelectorRequirement {
+  /** Name of the label. */
   key: string;
+  /** In, NotIn, Exists or DoesNotExist. */
   operator: 'DoesNotExist' | 'Exists' | 'In' | 'NotIn';
+  /** Values that it is compared with, for In and NotIn. */
   values?: string[];
 }
 
+/** What every list carries beside its items. */
 export interface ListMeta {
+  /** Where the next part of the list begins, if there is one. */
   continue?: string;
+  /** How many items are left, about. */
   remainingItemCount?: number;
+  /** Version of the whole at which the list was made; a watch may begin there. */
   resourceVersion?: string;
+  /** No longer used. */
   selfLink?: string;
 }
 
+/** The fields that one manager set in one way. */
 export interface ManagedFieldsEntry {
+  /** Version that the fields are named in. */
   apiVersion?: string;
+  /** FieldsV1. */
   fieldsType?: string;
+  /** The fields, as a tree. */
   fieldsV1?: FieldsV1;
+  /** Who set them. */
   manager?: string;
+  /** Apply for server-side apply, else Update. */
   operation?: string;
+  /** Subresource through which they were set. */
   subresource?: string;
+  /** When they last changed. */
   time?: Time;
 }
 
+/** A moment to the microsecond, in RFC 3339. */
 export type MicroTime = string;
 
+/** What every object carries beside its own fields. */
 export interface ObjectMeta {
+  /** Notes of any length that tools attach; not for selecting. */
   annotations?: Record<string, string>;
+  /** When the object was created; set by the server. */
   creationTimestamp?: Time;
+  /** How long the object has to end, once deletion was asked for. */
   deletionGracePeriodSeconds?: number;
+  /** When the object is to be gone; set by the server when deletion was asked for. */
   deletionTimestamp?: Time;
+  /** Who has still to do something before the object can go. */
   finalizers?: string[];
+  /** Beginning of a name that the server completes, when name is absent. */
   generateName?: string;
+  /** Counts the changes of what is wanted; set by the server. */
   generation?: number;
+  /** Keys and values for selecting objects. */
   labels?: Record<string, string>;
+  /** Who set which field; kept by the server. */
   managedFields?: ManagedFieldsEntry[];
+  /** Name of the object, unique among its kind in its namespace; never changes. */
   name?: string;
+  /** Namespace that the object is in; empty for objects of the whole cluster. */
   namespace?: string;
+  /** Objects that this one belongs to; when all are gone, so is it. */
   ownerReferences?: OwnerReference[];
+  /** Version of the object, for noticing that somebody else has changed it; compare only for being the same. */
   resourceVersion?: string;
+  /** No longer used. */
   selfLink?: string;
+  /** Identity of the object, different from that of an earlier one with the same name; set by the server. */
   uid?: string;
 }
 
+/** Points to an object that another belongs to. */
 export interface OwnerReference {
+  /** Group and version of the owner. */
   apiVersion: string;
+  /** Kind of the owner. */
   kind: string;
+  /** In foreground deletion, the owner waits until this object is gone. */
   blockOwnerDeletion?: boolean;
+  /** Whether the owner is the one that manages it; at most one is. */
   controller?: boolean;
+  /** Name of the owner. */
   name: string;
+  /** Identity of the owner. */
   uid: string;
 }
 
 export interface PartialObjectMetadata {
+  /** Group and version of the API that this object is written in; the version alone for the core group. */
   apiVersion: 'meta.k8s.io/v1';
+  /** Kind of the object. */
   kind: 'PartialObjectMetadata';
+  /** What every object carries: name, namespace, labels, owners and the rest. */
   metadata: ObjectMetadata;
   [field: string]: unknown;
 }
 
 export interface PartialObjectMetadataList {
+  /** Group and version of the API that this object is written in; the version alone for the core group. */
   apiVersion?: string;
+  /** Kind of the object. */
   kind?: string;
+  /** What every object carries: name, namespace, labels, owners and the rest. */
   metadata?: ListMeta;
   items: PartialObjectMetadata[];
 }
 
+/** What must be true of an object. */
 export interface Preconditions {
+  /** The version that it must have. */
   resourceVersion?: string;
+  /** The identity that it must have. */
   uid?: string;
 }
 
@@ -155,7 +232,9 @@ export type Quantity = string;
 export type RawExtension = Record<string, unknown>;
 
 export interface RuntimeTypeMeta {
+  /** Group and version of the API that this object is written in; the version alone for the core group. */
   apiVersion?: string;
+  /** Kind of the object. */
   kind?: string;
 }
 
@@ -164,35 +243,58 @@ export interface ServerAddressByClientCIDR {
   serverAddress: string;
 }
 
+/** The answer to a request that does not answer with an object. */
 export interface Status {
+  /** Group and version of the API that this object is written in; the version alone for the core group. */
   apiVersion?: string;
+  /** Kind of the object. */
   kind?: string;
+  /** What every object carries: name, namespace, labels, owners and the rest. */
   metadata?: ListMeta;
+  /** HTTP status code. */
   code?: number;
+  /** More about the reason. */
   details?: StatusDetails;
+  /** What happened, for people. */
   message?: string;
+  /** Cause in one word, such as NotFound or Conflict. */
   reason?: string;
+  /** Success or Failure. */
   status?: string;
 }
 
+/** One thing that is wrong. */
 export interface StatusCause {
+  /** Field that it is about, such as spec.ports[0].port. */
   field?: string;
+  /** What is wrong, for people. */
   message?: string;
+  /** What is wrong, in one word. */
   reason?: string;
 }
 
+/** More about a failure. */
 export interface StatusDetails {
+  /** Kind or resource of the object. */
   kind?: string;
+  /** Everything that is wrong. */
   causes?: StatusCause[];
+  /** Group of the object. */
   group?: string;
+  /** Name of the object. */
   name?: string;
+  /** After how long to try again. */
   retryAfterSeconds?: number;
+  /** Identity of the object. */
   uid?: string;
 }
 
 export interface Table {
+  /** Group and version of the API that this object is written in; the version alone for the core group. */
   apiVersion?: string;
+  /** Kind of the object. */
   kind?: string;
+  /** What every object carries: name, namespace, labels, owners and the rest. */
   metadata?: ListMeta;
   columnDefinitions: TableColumnDefinition[];
   rows: TableRow[];
@@ -208,21 +310,28 @@ export interface TableColumnDefinition {
 
 export interface TableRow {
   cells: unknown[];
+  /** What is true or false of the object at the moment, one entry a type. */
   conditions?: TableRowCondition[];
   object?: RawExtension;
 }
 
 export interface TableRowCondition {
+  /** What happened, for people. */
   message?: string;
+  /** Short cause in one word, for programs. */
   reason?: string;
+  /** What was last observed; written by the system, not by users. */
   status: string;
   type: string;
 }
 
+/** A moment to the second, in RFC 3339. */
 export type Time = string;
 
 export interface TypeMeta {
+  /** Group and version of the API that this object is written in; the version alone for the core group. */
   apiVersion?: string;
+  /** Kind of the object. */
   kind?: string;
 }
 
@@ -233,7 +342,10 @@ export interface Unknown {
   typeMeta?: RuntimeTypeMeta;
 }
 
+/** A change, as a watch tells it. */
 export interface WatchEvent {
+  /** The object after the change, or before its deletion; a Status for an error. */
   object: RawExtension;
+  /** ADDED, MODIFIED, DELETED, BOOKMARK or ERROR. */
   type: string;
 }

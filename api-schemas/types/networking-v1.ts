@@ -21,11 +21,17 @@ export interface IPBlock {
   except?: string[];
 }
 
+/** Routes requests from outside to Services by host and path. */
 export interface Ingress {
+  /** Group and version of the API that this object is written in; the version alone for the core group. */
   apiVersion: 'networking.k8s.io/v1';
+  /** Kind of the object. */
   kind: 'Ingress';
+  /** What every object carries: name, namespace, labels, owners and the rest. */
   metadata: ObjectMetadata;
+  /** What is wanted. */
   spec: IngressSpec;
+  /** What was last observed; written by the system, not by users. */
   status: IngressStatus;
   [field: string]: unknown;
 }
@@ -35,15 +41,21 @@ export interface IngressBackend {
   service?: IngressServiceBackend;
 }
 
+/** Names the controller that serves a class of Ingresses. */
 export interface IngressClass {
+  /** Group and version of the API that this object is written in; the version alone for the core group. */
   apiVersion: 'networking.k8s.io/v1';
+  /** Kind of the object. */
   kind: 'IngressClass';
+  /** What every object carries: name, namespace, labels, owners and the rest. */
   metadata: ObjectMetadata;
+  /** What is wanted. */
   spec: IngressClassSpec;
   [field: string]: unknown;
 }
 
 export interface IngressClassParametersReference {
+  /** Kind of the object. */
   kind: string;
   apiGroup?: string;
   name: string;
@@ -69,6 +81,7 @@ export interface IngressLoadBalancerStatus {
 export interface IngressPortStatus {
   error?: string;
   port: number;
+  /** Transport protocol: TCP, UDP or SCTP. */
   protocol: 'SCTP' | 'TCP' | 'UDP';
 }
 
@@ -98,10 +111,15 @@ export interface IngressTLS {
   secretName?: string;
 }
 
+/** Says who may talk to a set of pods, and whom they may talk to. */
 export interface NetworkPolicy {
+  /** Group and version of the API that this object is written in; the version alone for the core group. */
   apiVersion: 'networking.k8s.io/v1';
+  /** Kind of the object. */
   kind: 'NetworkPolicy';
+  /** What every object carries: name, namespace, labels, owners and the rest. */
   metadata: ObjectMetadata;
+  /** What is wanted. */
   spec: NetworkPolicySpec;
   [field: string]: unknown;
 }
@@ -125,6 +143,7 @@ export interface NetworkPolicyPeer {
 export interface NetworkPolicyPort {
   endPort?: number;
   port?: IntOrString;
+  /** Transport protocol: TCP, UDP or SCTP. */
   protocol?: 'SCTP' | 'TCP' | 'UDP';
 }
 

@@ -10,9 +10,13 @@ export interface Overhead {
   podFixed?: Record<string, Quantity>;
 }
 
+/** A name for a way of running containers. */
 export interface RuntimeClass {
+  /** Group and version of the API that this object is written in; the version alone for the core group. */
   apiVersion: 'node.k8s.io/v1';
+  /** Kind of the object. */
   kind: 'RuntimeClass';
+  /** What every object carries: name, namespace, labels, owners and the rest. */
   metadata: ObjectMetadata;
   handler: string;
   overhead?: Overhead;

@@ -5,19 +5,29 @@
 import type { ObjectMetadata } from '../schema.ts';
 import type { Condition, DeleteOptions, IntOrString, LabelSelector, Time } from './meta-v1.ts';
 
+/** Asks for a pod to be removed, if disruption budgets allow it. */
 export interface Eviction {
+  /** Group and version of the API that this object is written in; the version alone for the core group. */
   apiVersion: 'policy/v1';
+  /** Kind of the object. */
   kind: 'Eviction';
+  /** What every object carries: name, namespace, labels, owners and the rest. */
   metadata: ObjectMetadata;
   deleteOptions?: DeleteOptions;
   [field: string]: unknown;
 }
 
+/** Says how many of a set of pods must stay when others are evicted. */
 export interface PodDisruptionBudget {
+  /** Group and version of the API that this object is written in; the version alone for the core group. */
   apiVersion: 'policy/v1';
+  /** Kind of the object. */
   kind: 'PodDisruptionBudget';
+  /** What every object carries: name, namespace, labels, owners and the rest. */
   metadata: ObjectMetadata;
+  /** What is wanted. */
   spec: PodDisruptionBudgetSpec;
+  /** What was last observed; written by the system, not by users. */
   status: PodDisruptionBudgetStatus;
   [field: string]: unknown;
 }
@@ -30,11 +40,13 @@ export interface PodDisruptionBudgetSpec {
 }
 
 export interface PodDisruptionBudgetStatus {
+  /** What is true or false of the object at the moment, one entry a type. */
   conditions?: Condition[];
   currentHealthy: number;
   desiredHealthy: number;
   disruptedPods?: Record<string, Time>;
   disruptionsAllowed: number;
   expectedPods: number;
+  /** The metadata.generation that the controller had seen when it wrote this. */
   observedGeneration?: number;
 }

@@ -9,18 +9,26 @@ export interface AggregationRule {
   clusterRoleSelectors?: LabelSelector[];
 }
 
+/** Permissions in all namespaces and on cluster-wide objects. */
 export interface ClusterRole {
+  /** Group and version of the API that this object is written in; the version alone for the core group. */
   apiVersion: 'rbac.authorization.k8s.io/v1';
+  /** Kind of the object. */
   kind: 'ClusterRole';
+  /** What every object carries: name, namespace, labels, owners and the rest. */
   metadata: ObjectMetadata;
   aggregationRule?: AggregationRule;
   rules?: PolicyRule[];
   [field: string]: unknown;
 }
 
+/** Gives a ClusterRole to users, groups or service accounts everywhere. */
 export interface ClusterRoleBinding {
+  /** Group and version of the API that this object is written in; the version alone for the core group. */
   apiVersion: 'rbac.authorization.k8s.io/v1';
+  /** Kind of the object. */
   kind: 'ClusterRoleBinding';
+  /** What every object carries: name, namespace, labels, owners and the rest. */
   metadata: ObjectMetadata;
   roleRef: RoleRef;
   subjects?: Subject[];
@@ -35,17 +43,25 @@ export interface PolicyRule {
   verbs: string[];
 }
 
+/** Permissions within one namespace. */
 export interface Role {
+  /** Group and version of the API that this object is written in; the version alone for the core group. */
   apiVersion: 'rbac.authorization.k8s.io/v1';
+  /** Kind of the object. */
   kind: 'Role';
+  /** What every object carries: name, namespace, labels, owners and the rest. */
   metadata: ObjectMetadata;
   rules?: PolicyRule[];
   [field: string]: unknown;
 }
 
+/** Gives a Role or ClusterRole to users, groups or service accounts within one namespace. */
 export interface RoleBinding {
+  /** Group and version of the API that this object is written in; the version alone for the core group. */
   apiVersion: 'rbac.authorization.k8s.io/v1';
+  /** Kind of the object. */
   kind: 'RoleBinding';
+  /** What every object carries: name, namespace, labels, owners and the rest. */
   metadata: ObjectMetadata;
   roleRef: RoleRef;
   subjects?: Subject[];
@@ -53,12 +69,14 @@ export interface RoleBinding {
 }
 
 export interface RoleRef {
+  /** Kind of the object. */
   kind: string;
   apiGroup: string;
   name: string;
 }
 
 export interface Subject {
+  /** Kind of the object. */
   kind: 'Group' | 'ServiceAccount' | 'User';
   apiGroup?: string;
   name: string;

@@ -4,9 +4,13 @@
  */
 import type { ObjectMetadata } from '../schema.ts';
 
+/** A name for how important pods are. */
 export interface PriorityClass {
+  /** Group and version of the API that this object is written in; the version alone for the core group. */
   apiVersion: 'scheduling.k8s.io/v1';
+  /** Kind of the object. */
   kind: 'PriorityClass';
+  /** What every object carries: name, namespace, labels, owners and the rest. */
   metadata: ObjectMetadata;
   description?: string;
   globalDefault?: boolean;

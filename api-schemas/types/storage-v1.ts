@@ -6,10 +6,15 @@ import type { ObjectMetadata } from '../schema.ts';
 import type { PersistentVolumeSpec, TopologySelectorTerm } from './core-v1.ts';
 import type { LabelSelector, Quantity, Time } from './meta-v1.ts';
 
+/** What a storage driver can do and needs. */
 export interface CSIDriver {
+  /** Group and version of the API that this object is written in; the version alone for the core group. */
   apiVersion: 'storage.k8s.io/v1';
+  /** Kind of the object. */
   kind: 'CSIDriver';
+  /** What every object carries: name, namespace, labels, owners and the rest. */
   metadata: ObjectMetadata;
+  /** What is wanted. */
   spec: CSIDriverSpec;
   [field: string]: unknown;
 }
@@ -25,10 +30,15 @@ export interface CSIDriverSpec {
   volumeLifecycleModes?: string[];
 }
 
+/** Storage drivers that are installed on a node. */
 export interface CSINode {
+  /** Group and version of the API that this object is written in; the version alone for the core group. */
   apiVersion: 'storage.k8s.io/v1';
+  /** Kind of the object. */
   kind: 'CSINode';
+  /** What every object carries: name, namespace, labels, owners and the rest. */
   metadata: ObjectMetadata;
+  /** What is wanted. */
   spec: CSINodeSpec;
   [field: string]: unknown;
 }
@@ -44,9 +54,13 @@ export interface CSINodeSpec {
   drivers: CSINodeDriver[];
 }
 
+/** How much storage of a class is left in a part of the cluster. */
 export interface CSIStorageCapacity {
+  /** Group and version of the API that this object is written in; the version alone for the core group. */
   apiVersion: 'storage.k8s.io/v1';
+  /** Kind of the object. */
   kind: 'CSIStorageCapacity';
+  /** What every object carries: name, namespace, labels, owners and the rest. */
   metadata: ObjectMetadata;
   capacity?: Quantity;
   maximumVolumeSize?: Quantity;
@@ -55,16 +69,27 @@ export interface CSIStorageCapacity {
   [field: string]: unknown;
 }
 
+/** A kind of storage that claims can ask for. */
 export interface StorageClass {
+  /** Group and version of the API that this object is written in; the version alone for the core group. */
   apiVersion: 'storage.k8s.io/v1';
+  /** Kind of the object. */
   kind: 'StorageClass';
+  /** What every object carries: name, namespace, labels, owners and the rest. */
   metadata: ObjectMetadata;
+  /** Whether claims of this class may grow. Default false. */
   allowVolumeExpansion?: boolean;
+  /** Where volumes may be made. */
   allowedTopologies?: TopologySelectorTerm[];
+  /** Options for mounting its volumes. */
   mountOptions?: string[];
+  /** Settings for the provisioner; never change. */
   parameters?: Record<string, string>;
+  /** Who makes its volumes; never changes. */
   provisioner: string;
+  /** What becomes of its volumes when their claims are gone: Delete or Retain. Default Delete. */
   reclaimPolicy: 'Delete' | 'Recycle' | 'Retain';
+  /** Immediate makes volumes at once, WaitForFirstConsumer when a pod needs them. Default Immediate. */
   volumeBindingMode: 'Immediate' | 'WaitForFirstConsumer';
   [field: string]: unknown;
 }
@@ -74,11 +99,17 @@ export interface TokenRequest {
   expirationSeconds?: number;
 }
 
+/** Wants a volume attached to a node. */
 export interface VolumeAttachment {
+  /** Group and version of the API that this object is written in; the version alone for the core group. */
   apiVersion: 'storage.k8s.io/v1';
+  /** Kind of the object. */
   kind: 'VolumeAttachment';
+  /** What every object carries: name, namespace, labels, owners and the rest. */
   metadata: ObjectMetadata;
+  /** What is wanted. */
   spec: VolumeAttachmentSpec;
+  /** What was last observed; written by the system, not by users. */
   status?: VolumeAttachmentStatus;
   [field: string]: unknown;
 }
@@ -102,6 +133,7 @@ export interface VolumeAttachmentStatus {
 }
 
 export interface VolumeError {
+  /** What happened, for people. */
   message?: string;
   time?: Time;
 }
