@@ -16,6 +16,8 @@ const BY_TITLE: Readonly<Record<string, SpecialType>> = {
   JSON: 'free',
 };
 
+const SAYS_NOTHING = new Set(['title', 'description', 'default']);
+
 const known = new WeakMap<Schema, SpecialType | 'ordinary'>();
 
 /** The last part of a type's name: `Container` of `io.k8s.api.core.v1.Container`. */
@@ -26,15 +28,8 @@ function classify(schema: Schema): SpecialType | 'ordinary' {
   const byTitle = schema.title?.startsWith('io.k8s.') ? BY_TITLE[shortTitle(schema)] : BY_TITLE[wireType];
   if (byTitle && !schema.properties && !schema.items && schema.additionalProperties === undefined) return byTitle;
   if (schema['x-kubernetes-int-or-string'] || schema.format === 'int-or-string') return 'intOrString';
-  if (
-    schema.type === undefined &&
-    !schema.properties &&
-    !schema.items &&
-    !schema.enum &&
-    !schema.oneOf &&
-    !schema.anyOf
-  )
-    return 'free';
+  // A node that says nothing about its value takes any.
+  if (Object.keys(schema).every((keyword) => SAYS_NOTHING.has(keyword) || keyword.startsWith('x-'))) return 'free';
   return 'ordinary';
 }
 

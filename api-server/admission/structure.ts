@@ -122,6 +122,8 @@ class Compiler {
       const branches = (schema as JsonSchema)[keyword] as readonly Schema[] | undefined;
       if (branches) out[keyword] = branches.map((branch) => this.#reference(branch, lenient));
     }
+    const propertyNames = (schema as JsonSchema)['propertyNames'] as Schema | undefined;
+    if (propertyNames) out['propertyNames'] = this.#inline(propertyNames, lenient);
     const not = (schema as JsonSchema)['not'] as Schema | undefined;
     if (not) out['not'] = this.#reference(not, lenient);
     return out;
@@ -161,7 +163,10 @@ function fieldPath(pointer: string, root: Schema): string {
 }
 
 function faultOf(error: ErrorObject, root: Schema): Fault[] {
-  const path = fieldPath(error.instancePath, root);
+  // Of a key of a map ajv tells twice: what is wrong with the key, and that the map has a wrong key.
+  if (error.keyword === 'propertyNames') return [];
+  const at = fieldPath(error.instancePath, root);
+  const path = error.propertyName === undefined ? at : `${at}[${error.propertyName}]`;
   const value: unknown = error.data;
   const { params } = error as { params: Record<string, unknown> };
   switch (error.keyword) {
