@@ -137,13 +137,20 @@ function runtimeOf(value: unknown): 'docker' | 'simulated' {
   throw new UsageError(`--runtime is docker or simulated, not '${String(value)}'.`);
 }
 
+/** One line, as everything else that a child writes. */
+function reportToSupervisor(error: unknown): void {
+  const { message, stack } = error instanceof Error ? error : new Error(String(error));
+  process.stderr.write(`${JSON.stringify({ level: 'error', time: new Date().toISOString(), msg: message, stack })}\n`);
+}
+
 process.setSourceMapsEnabled(true);
 try {
   process.exitCode = await main(process.argv.slice(2));
   // What is done is done: an idle connection must not hold the process.
   process.exit();
 } catch (error) {
-  if (error instanceof UsageError) process.stderr.write(`reckon: ${error.message} \`reckon help\` tells more.\n`);
+  if (process.channel) reportToSupervisor(error);
+  else if (error instanceof UsageError) process.stderr.write(`reckon: ${error.message} \`reckon help\` tells more.\n`);
   else if (error instanceof SetUpError) process.stderr.write(`\nreckon: ${error.message}\n`);
   else process.stderr.write(`reckon: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}\n`);
   process.exit(error instanceof UsageError ? 2 : 1);

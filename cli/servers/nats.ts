@@ -26,7 +26,7 @@ export interface NatsUser extends Login {
 }
 
 /** An object has at most 1.5 MiB; a record may carry some more around it. */
-const maxPayload = '8MB';
+const maxPayloadBytes = 8 * 1024 * 1024;
 const readyTimeoutMs = 30_000;
 const keysStream = 'RECKON_KEYS';
 
@@ -67,7 +67,7 @@ export async function natsProcess(options: NatsServerOptions): Promise<ProcessSp
     server_name: options.serverName,
     host: options.host,
     port: options.port,
-    max_payload: maxPayload,
+    max_payload: maxPayloadBytes,
     jetstream: { store_dir: path.join(options.folder, 'jetstream'), ...(options.sync === 'default' ? {} : { sync_interval: 'always' }) },
     authorization: { users: options.users.map(({ user, password, may }) => ({ user, password, permissions: permissions[may] })) },
   };

@@ -62,7 +62,12 @@ async function privateApt(options: { source: DebianSource; suite: string; folder
   const stanza = ['Types: deb', `URIs: ${source.uri}`, `Suites: ${suite}`, `Components: ${source.components.includes('main') ? 'main' : source.components.join(' ')}`];
   if (source.signedBy !== undefined) stanza.push(`Signed-By: ${source.signedBy}`);
   await writeFile(path.join(folder, 'sources', 'reckon.sources'), `${stanza.join('\n')}\n`);
+  // What is installed or pinned here must not choose the version for us.
+  await writeFile(path.join(folder, 'status'), '');
   const settings = {
+    'Dir::State::status': path.join(folder, 'status'),
+    'Dir::Etc::Preferences': '/dev/null',
+    'Dir::Etc::PreferencesParts': '/dev/null',
     'Dir::Etc::SourceList': '/dev/null',
     'Dir::Etc::SourceParts': path.join(folder, 'sources'),
     'Dir::State::Lists': path.join(folder, 'lists'),

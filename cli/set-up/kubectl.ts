@@ -9,7 +9,7 @@ const minimumVersion = '1.32';
 export const kubectl: Requirement<Program> = {
   name: 'kubectl',
   async find(context) {
-    for (const candidate of [await findProgram('kubectl'), unpackedProgram(context, 'kubernetes-client', 'usr/bin/kubectl')]) {
+    for (const candidate of [await findProgram('kubectl'), unpackedProgram(context, 'kubectl', 'usr/bin/kubectl')]) {
       const version = candidate === undefined ? undefined : await versionOf(candidate);
       if (candidate === undefined || version === undefined) continue;
       if (isAtLeast(version, minimumVersion)) return { path: candidate, version };
@@ -20,9 +20,9 @@ export const kubectl: Requirement<Program> = {
   describe: (found) => `${found.version} (${found.path})`,
   async install(context) {
     context.say("kubectl: downloading from this machine's Debian mirror, suite trixie, signature checked …");
-    await bringDebianPackage({ package: 'kubernetes-client', suite: 'trixie' }, context);
+    await bringDebianPackage({ package: 'kubectl', suite: 'trixie' }, context);
   },
-  otherwise: `kubectl ${minimumVersion} or newer is missing: put one on the PATH (Debian 13 has it in the package kubernetes-client).`,
+  otherwise: `kubectl ${minimumVersion} or newer is missing: put one on the PATH (Debian 13 has it in the package kubectl).`,
 };
 
 async function versionOf(program: string): Promise<string | undefined> {

@@ -19,7 +19,7 @@ const ranks: Record<Level, number> = { trace: 10, debug: 20, info: 30, warn: 40,
 const maxFileBytes = 20 * 1024 * 1024;
 const maxValueLength = 240;
 const nameWidth = 12;
-const hidden = new Set(['level', 'time', 'msg', 'pid', 'hostname', 'name', 'v']);
+const hidden = new Set(['level', 'time', 'msg', 'pid', 'hostname', 'name', 'v', 'stack']);
 
 const paint = { dim: '2', red: '31', yellow: '33', bold: '1' } as const;
 const nameColours = ['36', '32', '35', '34', '96', '92', '95', '94'];
@@ -38,7 +38,7 @@ export class LogView {
   line(process: string, line: string): void {
     this.#keep(process, line);
     const record = parseRecord(line);
-    if (record === undefined) return this.#show(process, 'info', plainText(line), {});
+    if (record === undefined) return this.#show(process, plainLevel(line), plainText(line), {});
     const { msg, message, ...fields } = record;
     this.#show(process, levelOf(record['level']), String(msg ?? message ?? ''), fields);
   }
@@ -111,6 +111,13 @@ function levelOf(level: unknown): Level {
   if (typeof level === 'string' && level in ranks) return level as Level;
   const found = Object.entries(ranks).find(([, rank]) => rank === level)?.[0];
   return (found as Level | undefined) ?? 'info';
+}
+
+/** What the servers say of themselves in the normal course is for the file alone. */
+function plainLevel(line: string): Level {
+  if (/^(LOG|DETAIL|HINT|STATEMENT|CONTEXT): |\[(INF|DBG|TRC)\] /.test(line)) return 'debug';
+  if (/^WARNING: |\[WRN\] /.test(line)) return 'warn';
+  return /^(ERROR|FATAL|PANIC): |\[(ERR|FTL)\] /.test(line) ? 'error' : 'info';
 }
 
 /** nats-server's lines begin with its pid and the time, which we show already. */

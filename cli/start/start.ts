@@ -56,8 +56,8 @@ export async function start(options: StartOptions): Promise<number> {
     level: process.env['RECKON_LOG_LEVEL'] ?? 'info',
     write: (text) => void process.stderr.write(text),
   });
-  const supervisor = new Supervisor(log, records);
-  const stopped = untilStopped(supervisor, say);
+  const stopped = untilStopped(say, () => supervisor.kill());
+  const supervisor = new Supervisor(log, records, stopped.signal);
   try {
     const found = await setUp({ runtime: options.runtime, hello: options.hello, say });
     const instance = await openInstance({ home, ports: options.ports });

@@ -43,6 +43,8 @@ const firstBackoffMs = 100;
 const lastBackoffMs = 15_000;
 /** Having run this long, it begins again with the shortest back-off. */
 const settledMs = 20_000;
+/** So many deaths before it was ever ready are not bad luck. */
+const hopelessFailures = 4;
 const readyPollMs = 50;
 const defaultReadyTimeoutMs = 60_000;
 const stopGraceMs = 15_000;
@@ -58,16 +60,14 @@ export class SupervisedProcess {
   #failures = 0;
   #restart: NodeJS.Timeout | undefined;
   #stopping = false;
+  /** What it said first since it was last launched: where it dies at once, that tells why. */
+  #firstLine = '';
   #exited: Promise<void> = Promise.resolve();
 
   constructor(spec: ProcessSpec, observer: ProcessObserver) {
     this.name = spec.name;
     this.#spec = spec;
     this.#observer = observer;
-  }
-
-  get pid(): number | undefined {
-    return this.#child?.pid;
   }
 
   /** Resolves when it is ready; rejects with a sentence when a port is taken or it does not get ready in time. */
@@ -79,6 +79,7 @@ export class SupervisedProcess {
     const untilMs = Date.now() + readyTimeoutMs;
     while (!(await ready())) {
       signal.throwIfAborted();
+      if (this.#failures >= hopelessFailures) throw new Error(`${this.name} does not start: ${this.#firstLine || 'it says nothing'}`);
       if (Date.now() > untilMs) throw new Error(`${this.name} did not get ready within ${Math.round(readyTimeoutMs / 1000)} s; its log tells why.`);
       await sleep(readyPollMs);
     }
@@ -113,6 +114,7 @@ export class SupervisedProcess {
   #launch(): void {
     const { command, args, cwd, environment, runAs, channel } = this.#spec;
     this.#startedMs = Date.now();
+    this.#firstLine = '';
     const child = spawn(command, args, {
       env: { ...process.env, ...environment },
       stdio: ['ignore', 'pipe', 'pipe', ...(channel ? (['ipc'] as const) : [])],
@@ -147,9 +149,14 @@ export class SupervisedProcess {
         lines.push(rest);
         rest = '';
       }
-      for (const line of lines) if (line.trim() !== '') this.#observer.output(this.name, line);
+      for (const line of lines) if (line.trim() !== '') this.#hear(line);
     });
     stream?.on('error', () => undefined);
+  }
+
+  #hear(line: string): void {
+    this.#firstLine ||= line.slice(0, 500);
+    this.#observer.output(this.name, line);
   }
 
   #afterEnd(how: string): void {

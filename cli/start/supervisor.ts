@@ -10,30 +10,27 @@ export class Supervisor implements ProcessObserver {
   readonly #records: ProcessRecords;
   /** In the order of their start. */
   readonly #tiers: SupervisedProcess[][] = [];
-  readonly #stopping = new AbortController();
+  readonly #signal: AbortSignal;
 
-  constructor(log: LogView, records: ProcessRecords) {
+  /** The signal ends waiting for what is being started. */
+  constructor(log: LogView, records: ProcessRecords, signal: AbortSignal) {
     this.#log = log;
     this.#records = records;
+    this.#signal = signal;
   }
 
   /** Starts processes side by side; resolves when all are ready. */
   async startTier(specs: readonly ProcessSpec[]): Promise<void> {
     const tier = specs.map((spec) => new SupervisedProcess(spec, this));
     this.#tiers.push(tier);
-    await Promise.all(tier.map((process) => process.start(this.#stopping.signal)));
+    await Promise.all(tier.map((process) => process.start(this.#signal)));
   }
 
   names(): readonly string[] {
     return this.#tiers.flat().map((process) => process.name);
   }
 
-  pidOf(name: string): number | undefined {
-    return this.#tiers.flat().find((process) => process.name === name)?.pid;
-  }
-
   async stop(): Promise<void> {
-    this.#stopping.abort(new Error('stopping'));
     for (const tier of this.#tiers.toReversed()) await Promise.all(tier.map((process) => process.stop()));
   }
 

@@ -1,8 +1,6 @@
 /**
  * When the supervisor ends: Ctrl-C or SIGTERM stops everything in order; Ctrl-C again kills what is left. Under npm it also ends when npm does, since npm does not always pass its signals on.
  */
-import type { Supervisor } from './supervisor.ts';
-
 export interface Stopped {
   /** Resolves when a stop is asked for. */
   readonly asked: Promise<void>;
@@ -13,7 +11,7 @@ export interface Stopped {
 const sameSignalMs = 1000;
 const parentPollMs = 1000;
 
-export function untilStopped(supervisor: Supervisor, say: (line: string) => void): Stopped {
+export function untilStopped(say: (line: string) => void, kill: () => void): Stopped {
   const stop = new AbortController();
   let firstMs = 0;
   const onSignal = (name: string): void => {
@@ -25,7 +23,7 @@ export function untilStopped(supervisor: Supervisor, say: (line: string) => void
     }
     if (nowMs - firstMs < sameSignalMs) return;
     say('Killed.');
-    supervisor.kill();
+    kill();
     process.exit(130);
   };
   for (const name of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(name, () => onSignal(name));
