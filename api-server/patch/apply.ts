@@ -20,8 +20,8 @@ import {
   type FieldSet,
   type Path,
 } from './field-set.ts';
-import { compareFields, fieldsOf, removeFields, type FieldChanges } from './field-walk.ts';
-import { equalJson, isArray, isObject, type JsonObject } from './json.ts';
+import { compareFields, excluding, fieldsOf, removeFields, type FieldChanges } from './field-walk.ts';
+import { checkDepth, equalJson, isArray, isObject, type JsonObject } from './json.ts';
 import { lastAppliedFields, withLastApplied } from './last-applied.ts';
 import {
   compareManagers,
@@ -78,30 +78,32 @@ const BEFORE_FIRST_APPLY = 'before-first-apply';
 
 /** Throws BadRequest for a configuration that cannot be applied; the object that it returns carries no managedFields and is not defaulted yet. */
 export function applyPatch(request: Apply): Applied {
-  const { live, config, schema } = request;
+  const { live, config } = request;
   checkConfig(request);
-  const managers = managersOf(request);
   const state: State = {
     ...request,
     live: live ? withoutManagedFields(live) : {},
-    managers,
+    managers: managersOf(request),
     self: selfOf(request),
     resetFields: request.resetFields ?? EMPTY,
   };
-  let outcome = attempt(state);
-  if (outcome.conflicts.length > 0 && !request.force && request.manager === KUBECTL && live) {
-    // Fields that kubectl set by client-side apply are its own: it takes them along when it moves to server-side apply.
-    const own = lastAppliedFields(live, config.apiVersion, schema);
-    const foreign = outcome.conflicts.filter(({ path }) => own === undefined || !has(own, path));
-    outcome = foreign.length > 0 ? { ...outcome, conflicts: foreign } : { ...outcome, conflicts: [] };
-  } else if (request.force) {
-    outcome = { ...outcome, conflicts: [] };
-  }
-  if (outcome.conflicts.length > 0) return refuse(outcome.conflicts);
+  const outcome = attempt(state);
+  const conflicts = request.force ? [] : standing(outcome.conflicts, request);
+  if (conflicts.length > 0) return refuse(conflicts);
   const object = dropNulls(
     request.manager === KUBECTL ? withLastApplied(outcome.object, config) : outcome.object,
   ) as ApiObject;
   return { kind: 'applied', object, managedFields: writeManagers(settle(state, outcome, object)) };
+}
+
+/** The conflicts that remain: what kubectl set by client-side apply is its own, it takes that along when it moves to server-side apply. */
+function standing(
+  conflicts: readonly ApplyConflict[],
+  { live, config, manager, schema }: Apply,
+): readonly ApplyConflict[] {
+  if (conflicts.length === 0 || manager !== KUBECTL || live === undefined) return conflicts;
+  const own = lastAppliedFields(live, config.apiVersion, schema) ?? EMPTY;
+  return conflicts.filter(({ path }) => !has(own, path));
 }
 
 interface State extends Omit<Apply, 'live' | 'resetFields'> {
@@ -156,8 +158,7 @@ function attempt(state: State): Outcome {
   const managers = new Map(state.managers).set(identity, { ...self, fields: wanted });
   const merged = mergeBySchema(live, config, schema);
   const object = prune({ merged, last: state.managers.get(identity)?.fields ?? EMPTY, managers, schema });
-  const compared = compareFields(live, object, schema);
-  const changes = { ...compared, changed: recursiveDifference(compared.changed, resetFields) };
+  const changes = excluding(compareFields(live, object, schema), resetFields);
   const conflicts = [...managers]
     .filter(([other]) => other !== identity)
     .map(([, manager]) => manager)
@@ -215,14 +216,12 @@ function settle(state: State, { changes, managers }: Outcome, object: JsonObject
 }
 
 /** A null in the configuration gives the field up to its default: it does not stand in the object. */
-function dropNulls(value: unknown): unknown {
-  if (isArray(value)) return value.map(dropNulls);
+function dropNulls(value: unknown, depth = 0): unknown {
+  checkDepth(depth, 'the object');
+  if (isArray(value)) return value.map((item) => dropNulls(item, depth + 1));
   if (!isObject(value)) return value;
-  return Object.fromEntries(
-    Object.entries(value)
-      .filter(([, item]) => item !== null)
-      .map(([name, item]) => [name, dropNulls(item)]),
-  );
+  const kept = Object.entries(value).filter(([, item]) => item !== null);
+  return Object.fromEntries(kept.map(([name, item]) => [name, dropNulls(item, depth + 1)]));
 }
 
 function refuse(conflicts: readonly ApplyConflict[]): Applied {

@@ -5,7 +5,7 @@
  */
 import type { Schema } from '../../api-schemas/schema.ts';
 import { checkDepth, equalJson, field, isArray, isEmptyObject, isObject, type JsonObject } from './json.ts';
-import { below, EMPTY, fieldSchema, isEmpty, LEAF, node, type FieldSet } from './field-set.ts';
+import { below, EMPTY, fieldSchema, isEmpty, LEAF, node, recursiveDifference, type FieldSet } from './field-set.ts';
 import { listShape, nameItems, type NamedItems } from './list-shape.ts';
 import { fieldElement, type PathElement } from './path-element.ts';
 
@@ -63,6 +63,12 @@ export interface FieldChanges {
 const NO_CHANGES: FieldChanges = { changed: EMPTY, removed: EMPTY };
 const CHANGED: FieldChanges = { changed: LEAF, removed: EMPTY };
 const REMOVED: FieldChanges = { changed: EMPTY, removed: LEAF };
+
+/** The changes but for those in the fields of `ignored`, and below them. */
+export const excluding = ({ changed, removed }: FieldChanges, ignored: FieldSet): FieldChanges => ({
+  changed: recursiveDifference(changed, ignored),
+  removed: recursiveDifference(removed, ignored),
+});
 
 /** What a write changed; `before` is `{}` for a create. */
 export function compareFields(before: JsonObject, after: JsonObject, schema: Schema): FieldChanges {
@@ -161,7 +167,8 @@ const HELD_BY_VALUE = new Set(['metadata', 'spec', 'status', 'template', 'strate
  */
 function valueWhenAbsent(schema: Schema | undefined, name: string): unknown {
   const child = schema?.properties && field(schema.properties, name);
-  if (schema === undefined || child === undefined) return undefined;
+  // Only the types of Kubernetes' own API have names; in custom resources everything can be absent.
+  if (child === undefined || schema?.title === undefined) return undefined;
   const required = schema.required?.includes(name) ?? false;
   if (child.type === 'array') return required && listShape(child).relation !== 'atomic' ? null : undefined;
   const isStruct = child.properties !== undefined && !isAtomicMap(child);

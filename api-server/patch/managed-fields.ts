@@ -10,15 +10,13 @@ import {
   EMPTY,
   equalSets,
   fromFieldsV1,
-  intersection,
   isEmpty,
-  recursiveDifference,
   setOf,
   toFieldsV1,
   union,
   type FieldSet,
 } from './field-set.ts';
-import { compareFields, type FieldChanges } from './field-walk.ts';
+import { compareFields, excluding, type FieldChanges } from './field-walk.ts';
 import { field, isArray, isEmptyObject, isObject, type JsonObject } from './json.ts';
 import { fieldElement } from './path-element.ts';
 
@@ -44,7 +42,7 @@ export interface Manager {
   readonly subresource: string;
   readonly time: string | undefined;
   readonly fields: FieldSet;
-  /** The fields as they were read; written back as they are where the set has not changed. */
+  /** The fields as they stood in the stored object; written back as they are where the set has not changed. */
   readonly stored?: JsonObject;
 }
 
@@ -228,7 +226,8 @@ function managersFor({ before, after, subresource }: Update): Managers {
   if (requested === undefined || requested === null || requested === stored) return readManagersOrNone(stored);
   if (isReset(requested)) return new Map();
   const managers = readManagersOrNone(requested);
-  return managers.size > 0 ? managers : readManagersOrNone(stored);
+  if (managers.size === 0) return readManagersOrNone(stored);
+  return new Map([...managers].map(([identity, { stored: _theirs, ...manager }]) => [identity, manager]));
 }
 
 /** `[]` and `[{}]` ask for the managedFields to be cleared. */
@@ -238,15 +237,12 @@ const isReset = (entries: unknown): boolean =>
 
 function takeOver(known: Managers, changes: FieldChanges, self: Manager, resetFields: FieldSet): Managers {
   const managers = new Map<string, Manager>();
+  const { changed, removed } = excluding(changes, resetFields);
   for (const [identity, manager] of known) {
-    const lost = losses(manager.fields, {
-      changed: recursiveDifference(changes.changed, resetFields),
-      removed: changes.removed,
-    });
-    const left = isEmpty(lost) ? manager : withFields(manager, difference(manager.fields, lost));
+    const left = withFields(manager, difference(difference(manager.fields, changed), removed));
     if (!isEmpty(left.fields)) managers.set(identity, left);
   }
-  const gained = difference(recursiveDifference(changes.changed, resetFields), NEVER_MANAGED);
+  const gained = difference(changed, NEVER_MANAGED);
   if (isEmpty(gained)) return managers;
   const identity = identityOf(self);
   const previous = managers.get(identity);
@@ -258,10 +254,6 @@ function takeOver(known: Managers, changes: FieldChanges, self: Manager, resetFi
   const unchanged = original?.stored !== undefined && equalSets(original.fields, merged.fields);
   return managers.set(identity, unchanged ? { ...merged, stored: original.stored } : merged);
 }
-
-/** What a manager of `fields` loses by the changes of another. */
-const losses = (fields: FieldSet, { changed, removed }: FieldChanges): FieldSet =>
-  union(intersection(fields, changed), intersection(fields, removed));
 
 /** Merges the oldest updaters of a version into one entry until at most MAX_UPDATE_MANAGERS are left (versions apart, which stay apart). */
 function capUpdateManagers(managers: Managers): Managers {

@@ -22,8 +22,11 @@ export function strategicMergePatch(current: JsonObject, patch: JsonObject, sche
 
 export type PatchPath = readonly (string | number)[];
 
+/** A refusal that names the place: `.spec.containers[0].name`. */
 export const fault = (path: PatchPath, why: string) =>
-  badRequest(`strategic merge patch: ${path.length === 0 ? 'the patch' : `.${path.join('.')}`}: ${why}`);
+  badRequest(`strategic merge patch: ${path.length === 0 ? 'the patch' : path.map(printStep).join('')}: ${why}`);
+
+const printStep = (step: string | number): string => (typeof step === 'number' ? `[${step}]` : `.${step}`);
 
 /** An object of the patch taken apart: what it says about its fields, and its directives. */
 interface Directives {

@@ -184,14 +184,14 @@ t.test('patches that contradict themselves are refused by path', async (t) => {
   const cases: [patch: JsonObject, message: RegExp][] = [
     [
       { spec: { containers: [{ image: 'x' }] } },
-      /\.spec\.containers\.0: the item does not contain the declared merge key: name/,
+      /\.spec\.containers\[0\]: the item does not contain the declared merge key: name/,
     ],
-    [{ spec: { containers: [{ $patch: 'delete' }] } }, /\.spec\.containers\.0: .*merge key: name/],
-    [{ spec: { containers: [{ name: { odd: 1 } }] } }, /\.spec\.containers\.0\.name: must be a scalar, got object/],
-    [{ spec: { containers: ['web'] } }, /\.spec\.containers\.0: .*expected an object, got string/],
+    [{ spec: { containers: [{ $patch: 'delete' }] } }, /\.spec\.containers\[0\]: .*merge key: name/],
+    [{ spec: { containers: [{ name: { odd: 1 } }] } }, /\.spec\.containers\[0\]\.name: must be a scalar, got object/],
+    [{ spec: { containers: ['web'] } }, /\.spec\.containers\[0\]: .*expected an object, got string/],
     [
       { spec: { containers: [{ name: 'web', $patch: 'merge' }] } },
-      /\.spec\.containers\.0\.\$patch: merging lists cannot yet/,
+      /\.spec\.containers\[0\]\.\$patch: merging lists cannot yet/,
     ],
     [{ spec: { $patch: 'destroy' } }, /\.spec\.\$patch: must be "delete", "replace" or "merge", got "destroy"/],
     [
