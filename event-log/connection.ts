@@ -166,6 +166,20 @@ export class LogConnection {
     });
   }
 
+  /** Resolves when something about the connection changes, or the signal fires. */
+  untilChange(signal: AbortSignal): Promise<void> {
+    return new Promise((resolve) => {
+      const finish = () => {
+        stop();
+        signal.removeEventListener('abort', finish);
+        resolve();
+      };
+      const stop = this.onChange(finish);
+      signal.addEventListener('abort', finish, { once: true });
+      if (signal.aborted || this.#closed) finish();
+    });
+  }
+
   /** Rejects with NoAnswerError or NoResponderError. */
   request(subject: string, payload: Uint8Array | string, options: RequestOptions): Promise<Msg> {
     return new Promise((resolve, reject) => {

@@ -85,8 +85,12 @@ class Follower {
     for (;;) {
       if (this.#backoffMs > 0) await sleep(this.#backoffMs, signal);
       this.#backoffMs = Math.min(RETRY_MAX_MS, Math.max(RETRY_MIN_MS, 2 * this.#backoffMs));
-      if (signal.aborted || connection.closed) return undefined;
-      if (!connection.connected) continue;
+      while (!connection.connected) {
+        if (signal.aborted || connection.closed) return undefined;
+        await connection.untilChange(signal);
+        this.#backoffMs = RETRY_MIN_MS;
+      }
+      if (signal.aborted) return undefined;
       const consumer = new PullConsumer(connection, stream);
       try {
         const info = await this.#reader.info();
