@@ -4,7 +4,17 @@
  * the end) and `test` against null holds where there is nothing.
  */
 import { badRequest, StatusError, tooLarge } from '../errors.ts';
-import { checkDepth, equalJson, field, isArray, isObject, kindOf, setField, type JsonObject } from './json.ts';
+import {
+  checkDepth,
+  copyJson,
+  equalJson,
+  field,
+  isArray,
+  isObject,
+  kindOf,
+  setField,
+  type JsonObject,
+} from './json.ts';
 
 /** Kubernetes' limit on the operations of one patch. */
 export const MAX_JSON_PATCH_OPERATIONS = 10_000;
@@ -81,15 +91,15 @@ function apply(document: unknown, operation: Operation, budget: CopyBudget, what
   const { op, path, from, value } = operation;
   switch (op) {
     case 'add':
-      return edit(document, path, { kind: 'add', value }, what);
+      return edit(document, path, { kind: 'add', value: copyJson(value, what) }, what);
     case 'remove':
       return edit(document, path, { kind: 'remove' }, what);
     case 'replace':
-      return edit(document, path, { kind: 'replace', value }, what);
+      return edit(document, path, { kind: 'replace', value: copyJson(value, what) }, what);
     case 'copy': {
       const copied = existing(document, from, what);
       spend(budget, copied, what);
-      return edit(document, path, { kind: 'add', value: copied }, what);
+      return edit(document, path, { kind: 'add', value: copyJson(copied, what) }, what);
     }
     case 'move': {
       const moved = existing(document, from, what);

@@ -1,5 +1,5 @@
 /**
- * How this room looks at JSON: values are never changed in place (results share what did not change with their inputs), only own properties count,
+ * How this room looks at JSON: values are never changed in place (results share with the current object what did not change), only own properties count,
  * so that keys such as `__proto__` and `constructor` are ordinary keys, and nesting is bounded. Every other file of the room reads values through this one.
  */
 import { badRequest } from '../errors.ts';
@@ -37,6 +37,14 @@ export const isEmptyObject = (object: JsonObject): boolean => {
 /** Throws where a walk has gone deeper than MAX_NESTING; `what` opens the sentence. */
 export function checkDepth(depth: number, what: string): void {
   if (depth > MAX_NESTING) throw badRequest(`${what} is nested more than ${MAX_NESTING} levels deep`);
+}
+
+/** A copy that shares nothing: what a patch brings is copied into the result, so that the patch can be applied again whatever becomes of that. */
+export function copyJson(value: unknown, what: string, depth = 0): unknown {
+  checkDepth(depth, what);
+  if (isArray(value)) return value.map((item) => copyJson(item, what, depth + 1));
+  if (!isObject(value)) return value;
+  return Object.fromEntries(Object.entries(value).map(([name, item]) => [name, copyJson(item, what, depth + 1)]));
 }
 
 /** Equality of JSON values: the order of keys does not matter, the order of lists does. */

@@ -1,9 +1,9 @@
 /**
  * JSON Merge Patch, RFC 7396: `application/merge-patch+json`. Called by the patch verb, and the only patch besides JSON Patch that custom resources take.
  */
-import { checkDepth, field, isObject, setField, type JsonObject } from './json.ts';
+import { checkDepth, copyJson, field, isObject, setField, type JsonObject } from './json.ts';
 
-/** `current` with the patch merged in: objects merge, null removes, anything else replaces. Neither argument is changed. */
+/** `current` with the patch merged in: objects merge, null removes, anything else replaces. Neither argument is changed, and the result shares nothing with the patch. */
 export function mergePatch(current: JsonObject, patch: JsonObject): JsonObject {
   return mergeObject(current, patch, 0);
 }
@@ -19,7 +19,7 @@ function mergeObject(current: JsonObject, patch: JsonObject, depth: number): Jso
       const before = field(merged, key);
       setField(merged, key, mergeObject(isObject(before) ? before : {}, value, depth + 1));
     } else {
-      setField(merged, key, value);
+      setField(merged, key, copyJson(value, 'the patch', depth + 1));
     }
   }
   return merged;

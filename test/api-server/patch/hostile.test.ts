@@ -63,6 +63,35 @@ t.test('keys named like parts of prototypes are keys and nothing else', async (t
   t.equal(({} as JsonObject)['polluted'], undefined, 'no prototype was changed');
 });
 
+/** Every object and list in a value. */
+function nodesOf(value: unknown): unknown[] {
+  return typeof value === 'object' && value !== null ? [value, ...Object.values(value).flatMap(nodesOf)] : [];
+}
+
+t.test('no result shares anything with its patch: what becomes of the one leaves the other as it was', async (t) => {
+  const content = { a: [{ b: ['c'] }], d: { e: { f: [1] } } };
+  const results: [patch: unknown, result: unknown][] = [
+    [content, mergePatch({}, content)],
+    [content, strategicMergePatch({}, content, ANYTHING)],
+    [content, apply(parse('{"metadata":{}}'), content as never)],
+    [
+      content,
+      jsonPatch({}, [
+        { op: 'add', path: '/x', value: content },
+        { op: 'copy', from: '/x', path: '/y' },
+      ]),
+    ],
+  ];
+  for (const [patch, result] of results) {
+    const theirs = new Set(nodesOf(patch));
+    t.same(
+      nodesOf(result).filter((node) => theirs.has(node)),
+      [],
+    );
+    t.equal(nodesOf(result).length, new Set(nodesOf(result)).size, 'nor is anything in it twice');
+  }
+});
+
 t.test('a merge patch cannot delete what an object inherits, nor be fooled by it', async (t) => {
   t.same(mergePatch({}, { toString: null, valueOf: { a: 1 } }), { valueOf: { a: 1 } });
 });
@@ -77,6 +106,8 @@ t.test('ten thousand levels are refused in a sentence', async (t) => {
     const [deep, twin] = [objectWith(text), objectWith(text)];
     const ways: Record<string, () => unknown> = {
       'strategic merge patch': () => strategicMergePatch(shallow, deep, ANYTHING),
+      'merge patch': () => mergePatch(shallow, deep),
+      'JSON patch add': () => jsonPatch(shallow, [{ op: 'add', path: '/more', value: deep['data'] }]),
       'JSON patch test': () => jsonPatch(deep, [{ op: 'test', path: '', value: twin }]),
       'JSON patch copy': () => jsonPatch(deep, [{ op: 'copy', from: '/data', path: '/more' }]),
       'apply on create': () => applyOf(undefined, deep),
@@ -86,7 +117,6 @@ t.test('ten thousand levels are refused in a sentence', async (t) => {
       ...(text === deepText && {
         'update, object added': () =>
           trackUpdate({ before: undefined, after: deep, manager: 'm', schema: ANYTHING, time }),
-        'merge patch': () => mergePatch(shallow, deep),
         fieldsV1: () => fromFieldsV1(JSON.parse(deepText.replaceAll('"a"', '"f:a"').replace('1', '{}'))),
         'JSON pointer': () => jsonPatch(shallow, [{ op: 'add', path: '/a'.repeat(depth), value: 1 }]),
       }),

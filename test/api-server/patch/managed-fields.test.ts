@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import fc from 'fast-check';
 import t from 'tap';
-import type { ApiObject } from '../../../api-schemas/schema.ts';
+import type { ApiObject, Schema } from '../../../api-schemas/schema.ts';
 import {
   difference,
   fromFieldsV1,
@@ -139,6 +139,35 @@ t.test(
     );
   },
 );
+
+t.test('entries that a request brings are stored in the one canonical form', async (t) => {
+  const first = configMap({ a: '1' }, { labels: { x: '1' } });
+  const entries = track({ after: first, manager: 'one' });
+  const { 'f:data': data, 'f:metadata': metadata } = (entries[0] as ManagedFieldsEntry).fieldsV1;
+  const shuffled = [{ ...entries[0], fieldsV1: { 'f:metadata': metadata, 'f:data': data } }];
+  const after = { ...first, metadata: { ...first.metadata, managedFields: shuffled } };
+  t.equal(JSON.stringify(track({ before: stored(first, entries), after, manager: 'm' })), JSON.stringify(entries));
+});
+
+t.test('custom resources own what they bring: their spec is not there of itself', async (t) => {
+  const schema: Schema = {
+    type: 'object',
+    properties: {
+      metadata: { type: 'object' },
+      spec: {
+        type: 'object',
+        properties: { size: { type: 'integer' }, tags: { type: 'array', items: { type: 'string' } } },
+      },
+    },
+  };
+  const after: ApiObject = {
+    apiVersion: 'x.io/v1',
+    kind: 'X',
+    metadata: { name: 'n' },
+    spec: { size: 1, tags: ['a'] },
+  };
+  t.same(owners(track({ after, manager: 'm', schema })), { m: ['.spec', '.spec.size', '.spec.tags'] });
+});
 
 t.test('no more than ten updaters: the oldest become ancient changes', async (t) => {
   let object = configMap({});
