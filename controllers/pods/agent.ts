@@ -1,0 +1,211 @@
+/**
+ * The node agent: the controller that brings the container engine of one node in line with the pods that are bound to it. It is an SDK controller of scope `node` with sources of
+ * its own: the engine's events. Made by index.ts, which gives it its node.
+ */
+import { EventRecorder } from '../../sdk/events.ts';
+import type { Controller, StartContext } from '../../sdk/controller.ts';
+import type { ContainerRuntime } from '../../runtime/container-runtime.ts';
+import type { Logger } from '../../sdk/logger.ts';
+import type { ObjectKey } from '../../event-log/event-log.ts';
+import { instanceLabels, type AgentContext } from './agent-context.ts';
+import { AddressPool } from './addresses.ts';
+import { ADDRESS_LABEL, NODE_LABEL, POD_UID_LABEL } from './labels.ts';
+import { POD_RESOURCE, type Observed, type Pod, type PodAction, type RuntimeAction } from './observation.ts';
+import { Operations } from './operations.ts';
+import { PodObserver } from './observe.ts';
+import { isTerminal, specOf } from './pod-shape.ts';
+import { reconcilePod } from './reconcile.ts';
+import { referredNames } from './references.ts';
+import { RuntimeCache } from './runtime-cache.ts';
+import { runs } from './slot-view.ts';
+import { CLAIMS, CONFIG_MAPS, SECRETS, Sources, VOLUMES } from './sources.ts';
+import { PodFolders } from './volumes/pod-folder.ts';
+
+export interface AgentOptions {
+  readonly runtime: ContainerRuntime;
+  readonly instance: string;
+  readonly nodeName: string;
+  /** The node's own; the first is `hostIP`. */
+  readonly hostAddresses: readonly string[];
+  /** Folder for the pods' files. */
+  readonly home: string;
+  readonly network: string;
+  readonly podCidr: string;
+  /** Name servers of the cluster; by default the gateway of the pods' network. */
+  readonly clusterDns?: readonly string[];
+  readonly allocatable: Readonly<Record<string, string>>;
+  readonly logger: Logger;
+}
+
+/** Plans are quick; what takes long runs beside them. */
+const CONCURRENCY = 64;
+const COMPONENT = 'pods-controller';
+
+export class NodeAgent {
+  readonly controller: Controller<Pod, Observed, PodAction>;
+  readonly #options: AgentOptions;
+  #context: AgentContext | undefined;
+  #operations: Operations | undefined;
+  #observer: PodObserver | undefined;
+  #started: (() => void) | undefined;
+  /** Resolves when the agent knows its engine. */
+  readonly started = new Promise<void>((resolve) => (this.#started = resolve));
+
+  constructor(options: AgentOptions) {
+    this.#options = options;
+    this.controller = {
+      name: 'pods',
+      resource: POD_RESOURCE,
+      scope: 'node',
+      concurrency: CONCURRENCY,
+      watches: [
+        {
+          resource: CONFIG_MAPS,
+          keysFor: (map) => this.#podsReferringTo('configMaps', map.metadata.namespace ?? '', map.metadata.name),
+        },
+        {
+          resource: SECRETS,
+          keysFor: (secret) => this.#podsReferringTo('secrets', secret.metadata.namespace ?? '', secret.metadata.name),
+        },
+        {
+          resource: CLAIMS,
+          keysFor: (claim) => this.#podsReferringTo('claims', claim.metadata.namespace ?? '', claim.metadata.name),
+        },
+        {
+          resource: VOLUMES,
+          keysFor: (volume) => {
+            const claim = (volume['spec'] as { claimRef?: { namespace?: string; name?: string } } | undefined)
+              ?.claimRef;
+            return claim?.name === undefined ? [] : this.#podsReferringTo('claims', claim.namespace ?? '', claim.name);
+          },
+        },
+        // For the variables of enableServiceLinks; a change of a Service concerns no pod that runs.
+        { resource: { group: '', version: 'v1', resource: 'services' }, keysFor: () => [] },
+      ],
+      start: (context) => this.#start(context),
+      observe: (key, _world, nowMs) => this.#observer?.observe(key, nowMs),
+      reconcile: reconcilePod,
+      apply: async (action, { key, causes }) => this.#operations?.apply(action as RuntimeAction, key, causes),
+    };
+  }
+
+  /** Once it has started. */
+  get context(): AgentContext {
+    if (this.#context === undefined) throw new Error('the agent has not started');
+    return this.#context;
+  }
+
+  get operations(): Operations {
+    if (this.#operations === undefined) throw new Error('the agent has not started');
+    return this.#operations;
+  }
+
+  async #start({ client, world, enqueue, signal }: StartContext): Promise<void> {
+    const options = this.#options;
+    const { runtime, logger } = options;
+    const enqueuePod = ({ namespace, name }: { namespace: string; name: string }): void =>
+      enqueue(podKey(namespace, name));
+    const cache = new RuntimeCache({
+      runtime,
+      labels: { ...instanceLabels(options.instance), [NODE_LABEL]: options.nodeName },
+      logger,
+      signal,
+      onChange: enqueuePod,
+      onAvailability: () => this.#enqueueAll(enqueuePod),
+      onVolumeRemoved: (name) => logger.warn({ volume: name }, 'a volume was removed from the engine'),
+    });
+    const recorder = new EventRecorder(client, logger);
+    const addresses = new AddressPool(options.podCidr);
+    const context: AgentContext = {
+      runtime,
+      cache,
+      folders: new PodFolders(options.home),
+      addresses,
+      sources: new Sources(world, client),
+      world,
+      logger,
+      instance: options.instance,
+      nodeName: options.nodeName,
+      hostAddresses: options.hostAddresses,
+      network: options.network,
+      clusterDns: options.clusterDns ?? [gatewayOf(options.podCidr)],
+      allocatable: options.allocatable,
+      now: Date.now,
+      record: (about, type, reason, message) => recorder.record({ about, type, reason, message }, COMPONENT, []),
+    };
+    const operations = new Operations(context, enqueuePod);
+    this.#context = context;
+    this.#operations = operations;
+    this.#observer = new PodObserver(context, operations);
+    await cache.start();
+    await runtime.ensureNetwork({
+      name: options.network,
+      subnet: options.podCidr,
+      bridge: bridgeName(options.instance),
+      labels: instanceLabels(options.instance),
+    });
+    if (runtime.kind !== 'simulated')
+      for (const pod of await context.folders.list()) operations.folders.set(pod.uid, pod);
+    this.#adopt(context);
+    this.#enqueueAll(enqueuePod);
+    this.#started?.();
+  }
+
+  /** Addresses belong first to what runs, then to what has run, then to what a status says. */
+  #adopt(context: AgentContext): void {
+    const containers = [...context.cache.all()].toSorted((a, b) => Number(runs(b)) - Number(runs(a)));
+    for (const container of containers) {
+      const uid = container.labels[POD_UID_LABEL];
+      const address = container.labels[ADDRESS_LABEL];
+      if (uid !== undefined && address !== undefined) context.addresses.claim(uid, address);
+    }
+    for (const pod of context.world.list<Pod>(POD_RESOURCE)) {
+      const { podIP } = pod.status ?? {};
+      const mine = specOf(pod).nodeName === context.nodeName && specOf(pod).hostNetwork !== true && !isTerminal(pod);
+      if (mine && podIP !== undefined) context.addresses.claim(pod.metadata.uid ?? '', podIP);
+    }
+    context.logger.info(
+      { containers: containers.length, pods: context.addresses.entries().size },
+      'found what was there',
+    );
+  }
+
+  #enqueueAll(enqueue: (pod: { namespace: string; name: string }) => void): void {
+    const context = this.#context;
+    if (context === undefined) return;
+    for (const container of context.cache.all()) {
+      const namespace = container.labels['reckon.dev/pod-namespace'];
+      const name = container.labels['reckon.dev/pod-name'];
+      if (namespace !== undefined && name !== undefined) enqueue({ namespace, name });
+    }
+    for (const pod of this.#operations?.folders.values() ?? []) enqueue(pod);
+    for (const pod of context.world.list<Pod>(POD_RESOURCE)) {
+      if (specOf(pod).nodeName === context.nodeName)
+        enqueue({ namespace: pod.metadata.namespace ?? '', name: pod.metadata.name });
+    }
+  }
+
+  *#podsReferringTo(kind: 'configMaps' | 'secrets' | 'claims', namespace: string, name: string): Iterable<ObjectKey> {
+    const context = this.#context;
+    if (context === undefined) return;
+    for (const pod of context.world.list<Pod>(POD_RESOURCE, { namespace })) {
+      if (specOf(pod).nodeName === context.nodeName && referredNames(pod)[kind].has(name))
+        yield podKey(namespace, pod.metadata.name);
+    }
+  }
+}
+
+function podKey(namespace: string, name: string): ObjectKey {
+  return { group: '', resource: 'pods', namespace, name };
+}
+
+/** A device name has at most fifteen characters. */
+export function bridgeName(instance: string): string {
+  return `rk-${instance.replaceAll(/[^a-zA-Z0-9]/g, '').slice(0, 12)}`;
+}
+
+export function gatewayOf(cidr: string): string {
+  const parts = (cidr.split('/')[0] ?? '').split('.').map(Number);
+  parts[3] = (parts[3] ?? 0) + 1;
+  return parts.join('.');
+}

@@ -1,0 +1,240 @@
+/**
+ * Makes and starts one container of a pod, or its sandbox. May be cut off anywhere and done again: the name is the attempt's own, so a second try meets what the first left. Called by
+ * the agent's operations.
+ */
+import { readFile, mkdir, writeFile } from 'node:fs/promises';
+import { dirname } from 'node:path';
+import type { Container as PodContainer } from '../../api-schemas/types/core-v1.ts';
+import {
+  RuntimeCallError,
+  RuntimeUnavailableError,
+  type ContainerSpec,
+  type Mount,
+} from '../../runtime/container-runtime.ts';
+import { ensurePauseImage } from '../../runtime/pause-image.ts';
+import { downwardFacts, wantedPod, type AgentContext } from './agent-context.ts';
+import { WorkError, type Gate } from './attempts.ts';
+import { containerSpec, resolverConfiguration, sandboxSpec, SecurityError, type SpecInput } from './container-spec.ts';
+import * as labels from './labels.ts';
+import type { Pod, RuntimeAction } from './observation.ts';
+import { identityOf, needsSandbox, slotsOf, specOf } from './pod-shape.ts';
+import { UnresolvedReferenceError, type References } from './references.ts';
+import { roleOf, attemptOf } from './labels.ts';
+import { runs } from './slot-view.ts';
+import { containerEnvironment } from './environment.ts';
+import { containerMounts } from './volumes/mounts.ts';
+import { PV_NAME_LABEL, PV_UID_LABEL, VolumeError } from './volumes/prepare-volumes.ts';
+import { volumeSource, type VolumeSource } from './volumes/volume-source.ts';
+
+export type StartAction = Extract<RuntimeAction, { verb: 'start-container' }>;
+
+const TERMINATION_PATH = '/dev/termination-log';
+
+/** `gate` bounds how many containers the engine makes at once. */
+export async function startContainer(
+  context: AgentContext,
+  gate: Gate,
+  options: { action: StartAction; key: { namespace: string; name: string }; causes: readonly number[] },
+): Promise<void> {
+  const { action, key } = options;
+  const pod = wantedPod(context, key, action.uid);
+  if (pod === undefined) return;
+  const slot = slotsOf(pod).find(({ name }) => name === action.container);
+  if (slot === undefined && action.role !== 'sandbox') return;
+  const spec = await translated(() => specFor(context, pod, slot?.container, options));
+  await gate.pass(async () => {
+    // The pod may have been deleted while this waited.
+    if (wantedPod(context, key, action.uid) === undefined) return;
+    const id = await create(context, pod, spec, slot?.container);
+    try {
+      await context.runtime.startContainer(id);
+      if (slot !== undefined) context.record(pod, 'Normal', 'Started', `Started container ${slot.name}`);
+    } catch (error) {
+      await startFailed(context, pod, { id, error, name: action.container });
+    } finally {
+      await context.cache.refresh(id);
+    }
+  });
+}
+
+/** Errors of what the pod asks for, with the reasons that Kubernetes shows for them. */
+async function translated<T>(work: () => Promise<T>): Promise<T> {
+  try {
+    return await work();
+  } catch (error) {
+    if (error instanceof UnresolvedReferenceError || error instanceof SecurityError)
+      throw new WorkError('CreateContainerConfigError', error.message, { cause: error });
+    if (error instanceof VolumeError)
+      throw new WorkError('CreateContainerConfigError', error.message, { cause: error });
+    throw error;
+  }
+}
+
+async function specFor(
+  context: AgentContext,
+  pod: Pod,
+  container: PodContainer | undefined,
+  options: { action: StartAction; causes: readonly number[] },
+): Promise<ContainerSpec> {
+  const { action } = options;
+  const { addresses, folders, runtime } = context;
+  const uid = action.uid;
+  const hostNetwork = specOf(pod).hostNetwork === true;
+  const sandboxed = needsSandbox(pod) && action.role !== 'sandbox';
+  const address = hostNetwork ? undefined : addresses.allocate(uid);
+  const sandbox = sandboxed ? sandboxOf(context, pod) : undefined;
+  const facts = downwardFacts(context, pod);
+  const references = await context.sources.of(pod);
+  const mounts = runtime.kind === 'simulated' ? [] : await mountsFor(context, pod, container, { action, references });
+  const image = container === undefined ? undefined : await context.cache.image(container.image ?? '');
+  const input: SpecInput = {
+    pod,
+    facts,
+    references,
+    attempt: action.attempt,
+    labels: labelsFor(context, pod, container, {
+      ...options,
+      ...(address === undefined ? {} : { address }),
+      ...(sandbox === undefined ? {} : { sandbox }),
+    }),
+    network: context.network,
+    ...(address === undefined ? {} : { address }),
+    ...(sandbox === undefined ? {} : { sandboxId: sandbox }),
+    mounts,
+    imageUser: image === undefined || image === 'absent' || image === 'unknown' ? '' : image.user,
+  };
+  if (container !== undefined) return containerSpec(container, input);
+  await ensurePauseImage(runtime);
+  await folders.ensure(identityOf(pod));
+  return sandboxSpec(input);
+}
+
+/** Its own sandbox runs by the time a container is planned; if it has ended since, the next plan sees that. */
+function sandboxOf(context: AgentContext, pod: Pod): string {
+  const { namespace, name, uid } = identityOf(pod);
+  const sandboxes = context.cache
+    .of(namespace, name)
+    .filter((found) => roleOf(found) === 'sandbox' && found.labels[labels.POD_UID_LABEL] === uid && runs(found));
+  const newest = sandboxes.toSorted((a, b) => attemptOf(b) - attemptOf(a))[0];
+  if (newest === undefined) throw new WorkError('CreateContainerError', 'the sandbox of the pod has ended');
+  return newest.id;
+}
+
+function labelsFor(
+  context: AgentContext,
+  pod: Pod,
+  container: PodContainer | undefined,
+  options: { action: StartAction; causes: readonly number[]; address?: string; sandbox?: string },
+): Record<string, string> {
+  const { action } = options;
+  const { namespace, name, uid } = identityOf(pod);
+  return {
+    [labels.INSTANCE_LABEL]: context.instance,
+    [labels.NODE_LABEL]: context.nodeName,
+    [labels.POD_UID_LABEL]: uid,
+    [labels.POD_NAMESPACE_LABEL]: namespace,
+    [labels.POD_NAME_LABEL]: name,
+    [labels.CONTAINER_LABEL]: action.container,
+    [labels.ROLE_LABEL]: action.role,
+    [labels.ATTEMPT_LABEL]: String(action.attempt),
+    [labels.RESTART_DELAY_LABEL]: String(action.restartDelayMs),
+    [labels.CAUSE_LABEL]: options.causes.join(','),
+    ...(container === undefined ? {} : { [labels.SPEC_HASH_LABEL]: labels.specHash(container) }),
+    ...(options.address === undefined ? {} : { [labels.ADDRESS_LABEL]: options.address }),
+    ...(options.sandbox === undefined ? {} : { [labels.SANDBOX_LABEL]: options.sandbox }),
+  };
+}
+
+async function mountsFor(
+  context: AgentContext,
+  pod: Pod,
+  container: PodContainer | undefined,
+  options: { action: StartAction; references: References },
+): Promise<Mount[]> {
+  const { folders, runtime } = context;
+  const { action, references } = options;
+  const uid = action.uid;
+  await folders.ensure(identityOf(pod));
+  const nodeResolver = await readFile('/etc/resolv.conf', 'utf8').catch(() => '');
+  const resolver = folders.resolverFile(uid);
+  await writeFile(resolver, resolverConfiguration(pod, context.clusterDns, nodeResolver));
+  const own: Mount[] = [{ kind: 'bind', source: resolver, target: '/etc/resolv.conf', readOnly: false }];
+  if (container === undefined) return own;
+  const termination = folders.terminationFile(uid, container.name, action.attempt);
+  await mkdir(dirname(termination), { recursive: true });
+  await writeFile(termination, '', { flag: 'a', mode: 0o666 });
+  own.push({
+    kind: 'bind',
+    source: termination,
+    target: container.terminationMessagePath ?? TERMINATION_PATH,
+    readOnly: false,
+  });
+
+  const facts = downwardFacts(context, pod);
+  const mounted = new Set((container.volumeMounts ?? []).map(({ name }) => name));
+  const sources = new Map<string, VolumeSource>();
+  for (const volume of specOf(pod).volumes ?? []) {
+    if (!mounted.has(volume.name)) continue;
+    const source = volumeSource(volume, facts, references);
+    sources.set(volume.name, source);
+    // Someone may have removed it since it was prepared; the engine would make it anew without our labels.
+    if (source.kind === 'engine') {
+      await runtime.ensureVolume(source.volume, {
+        [labels.INSTANCE_LABEL]: context.instance,
+        [PV_NAME_LABEL]: source.persistentVolume,
+        [PV_UID_LABEL]: source.persistentVolumeUid,
+      });
+    }
+  }
+  const environment = containerEnvironment(container, facts, references);
+  return [...own, ...(await containerMounts(container, { uid, folders, runtime, sources, environment }))];
+}
+
+async function create(
+  context: AgentContext,
+  pod: Pod,
+  spec: ContainerSpec,
+  container: PodContainer | undefined,
+): Promise<string> {
+  try {
+    const id = await context.runtime.createContainer(spec);
+    context.cache.takeInHand(id);
+    if (container !== undefined) context.record(pod, 'Normal', 'Created', `Created container: ${container.name}`);
+    return id;
+  } catch (error) {
+    if (error instanceof RuntimeCallError && error.reason === 'conflict') {
+      const standing = await context.runtime.inspectContainer(spec.name);
+      if (
+        standing?.labels[labels.POD_UID_LABEL] === pod.metadata.uid &&
+        standing?.labels[labels.INSTANCE_LABEL] === context.instance
+      )
+        return standing.id;
+    }
+    if (error instanceof RuntimeUnavailableError) throw error;
+    const message = error instanceof Error ? error.message : String(error);
+    context.record(pod, 'Warning', 'Failed', `Error: ${message}`);
+    throw new WorkError('CreateContainerError', message, { cause: error });
+  }
+}
+
+async function startFailed(
+  context: AgentContext,
+  pod: Pod,
+  options: { id: string; error: unknown; name: string },
+): Promise<void> {
+  const { id, error } = options;
+  if (error instanceof RuntimeUnavailableError) throw error;
+  const message = error instanceof Error ? error.message : String(error);
+  if (/address already in use/i.test(message) && !/bind|port/i.test(message)) {
+    // A container that is not ours holds the address. The pod has told nobody of it yet, or has lost it: it gets another.
+    context.logger.warn({ pod: pod.metadata.name, message }, 'the address of a pod is taken by someone else');
+    context.addresses.banish(pod.metadata.uid ?? '');
+    await context.runtime.removeContainer(id, { force: true });
+    throw new WorkError('RunContainerError', message, { cause: error });
+  }
+  context.record(pod, 'Warning', 'Failed', `Error: failed to start container "${options.name}": ${message}`);
+  const standing = await context.runtime.inspectContainer(id);
+  // What the engine keeps of the failure counts as the container's end, and its back-off is that of a crash.
+  if (standing?.state === 'created' && standing.error !== '') return;
+  throw new WorkError('RunContainerError', message, { cause: error });
+}

@@ -1,0 +1,169 @@
+/** What each volume of a pod is on this node: a folder, files, a path, a volume of the engine. Pure; read by prepare-volumes.ts and by mounts.ts. */
+import { createHash } from 'node:crypto';
+import type { DownwardAPIVolumeFile, KeyToPath, Volume } from '../../../api-schemas/types/core-v1.ts';
+import { fieldValue, resourceValue, type DownwardFacts } from '../downward.ts';
+import { specOf } from '../pod-shape.ts';
+import { quantityValue } from '../quantities.ts';
+import { claimNameOf, UnresolvedReferenceError, type References } from '../references.ts';
+
+/** The driver of the PersistentVolumes that live in the container engine. */
+export const VOLUME_DRIVER = 'docker.reckon.dev';
+
+export interface VolumeFile {
+  readonly content: Buffer;
+  readonly mode: number;
+}
+
+export type VolumeSource =
+  | { readonly kind: 'folder'; readonly memory: boolean; readonly sizeBytes?: number }
+  | { readonly kind: 'files'; readonly files: ReadonlyMap<string, VolumeFile>; readonly hash: string }
+  | { readonly kind: 'path'; readonly path: string; readonly type: string; readonly readOnly: boolean }
+  | {
+      readonly kind: 'engine';
+      readonly volume: string;
+      readonly persistentVolume: string;
+      readonly persistentVolumeUid: string;
+      readonly readOnly: boolean;
+    };
+
+const DEFAULT_MODE = 0o644;
+
+/** Throws UnresolvedReferenceError where something that it needs is not there, or is of a kind that this node cannot serve. */
+export function volumeSource(volume: Volume, facts: DownwardFacts, references: References): VolumeSource {
+  if (volume.emptyDir !== undefined) {
+    const sizeBytes = quantityValue(volume.emptyDir.sizeLimit);
+    return {
+      kind: 'folder',
+      memory: volume.emptyDir.medium === 'Memory',
+      ...(sizeBytes === undefined ? {} : { sizeBytes }),
+    };
+  }
+  if (volume.hostPath !== undefined)
+    return { kind: 'path', path: volume.hostPath.path, type: volume.hostPath.type ?? '', readOnly: false };
+  if (claimNameOf(facts.pod, volume) !== undefined) return claimSource(volume, facts, references);
+  if (volume.configMap !== undefined) {
+    const { name = '', items, optional, defaultMode } = volume.configMap;
+    return files(configMapFiles({ name, items, optional, mode: defaultMode ?? DEFAULT_MODE }, references));
+  }
+  if (volume.secret !== undefined) {
+    const { secretName: name = '', items, optional, defaultMode } = volume.secret;
+    return files(secretFiles({ name, items, optional, mode: defaultMode ?? DEFAULT_MODE }, references));
+  }
+  if (volume.downwardAPI !== undefined)
+    return files(downwardFiles(volume.downwardAPI.items ?? [], volume.downwardAPI.defaultMode ?? DEFAULT_MODE, facts));
+  if (volume.projected !== undefined) {
+    const mode = volume.projected.defaultMode ?? DEFAULT_MODE;
+    const all = new Map<string, VolumeFile>();
+    for (const source of volume.projected.sources ?? []) {
+      const part =
+        source.configMap !== undefined
+          ? configMapFiles({ ...source.configMap, name: source.configMap.name ?? '', mode }, references)
+          : source.secret !== undefined
+            ? secretFiles({ ...source.secret, name: source.secret.name ?? '', mode }, references)
+            : source.downwardAPI !== undefined
+              ? downwardFiles(source.downwardAPI.items ?? [], mode, facts)
+              : unsupported(volume);
+      for (const [path, file] of part) all.set(path, file);
+    }
+    return files(all);
+  }
+  return unsupported(volume);
+}
+
+function unsupported(volume: Volume): never {
+  const kind = Object.keys(volume).find((key) => key !== 'name') ?? 'nothing';
+  throw new UnresolvedReferenceError(`volume "${volume.name}": ${kind} is not supported by this node`);
+}
+
+function claimSource(volume: Volume, facts: DownwardFacts, references: References): VolumeSource {
+  const name = claimNameOf(facts.pod, volume) ?? '';
+  const claim = references.claims.get(name);
+  if (claim === undefined) throw new UnresolvedReferenceError(`persistentvolumeclaim "${name}" not found`);
+  const persistent = references.volumes.get(name);
+  if (claim.spec?.volumeName === undefined || claim.status?.phase !== 'Bound' || persistent === undefined) {
+    throw new UnresolvedReferenceError(`persistentvolumeclaim "${name}" is not bound`);
+  }
+  const { csi, hostPath, local } = persistent.spec ?? {};
+  const readOnly = volume.persistentVolumeClaim?.readOnly ?? false;
+  if (csi?.driver === VOLUME_DRIVER) {
+    return {
+      kind: 'engine',
+      volume: csi.volumeHandle,
+      persistentVolume: persistent.metadata.name,
+      persistentVolumeUid: persistent.metadata.uid ?? '',
+      readOnly: readOnly || csi.readOnly === true,
+    };
+  }
+  if (hostPath !== undefined) return { kind: 'path', path: hostPath.path, type: hostPath.type ?? '', readOnly };
+  if (local !== undefined) return { kind: 'path', path: local.path, type: 'Directory', readOnly };
+  throw new UnresolvedReferenceError(
+    `persistentvolume "${persistent.metadata.name}" is of a kind that this node cannot mount`,
+  );
+}
+
+interface FileSource {
+  readonly name: string;
+  readonly items?: KeyToPath[] | undefined;
+  readonly optional?: boolean | undefined;
+  readonly mode: number;
+}
+
+function configMapFiles(source: FileSource, references: References): Map<string, VolumeFile> {
+  const map = references.configMaps.get(source.name);
+  if (map === undefined && source.optional !== true)
+    throw new UnresolvedReferenceError(`configmap "${source.name}" not found`);
+  const contents = new Map<string, Buffer>();
+  for (const [key, text] of Object.entries(map?.data ?? {})) contents.set(key, Buffer.from(text, 'utf8'));
+  for (const [key, bytes] of Object.entries(map?.binaryData ?? {})) contents.set(key, Buffer.from(bytes, 'base64'));
+  return chosen(contents, source, 'configmap');
+}
+
+function secretFiles(source: FileSource, references: References): Map<string, VolumeFile> {
+  const secret = references.secrets.get(source.name);
+  if (secret === undefined && source.optional !== true)
+    throw new UnresolvedReferenceError(`secret "${source.name}" not found`);
+  const contents = new Map(
+    Object.entries(secret?.data ?? {}).map(([key, bytes]) => [key, Buffer.from(bytes, 'base64')] as const),
+  );
+  return chosen(contents, source, 'secret');
+}
+
+function chosen(contents: ReadonlyMap<string, Buffer>, source: FileSource, kind: string): Map<string, VolumeFile> {
+  if (source.items === undefined || source.items.length === 0)
+    return new Map([...contents].map(([key, content]) => [key, { content, mode: source.mode }]));
+  const found = new Map<string, VolumeFile>();
+  for (const { key, path, mode } of source.items) {
+    const content = contents.get(key);
+    if (content !== undefined) found.set(path, { content, mode: mode ?? source.mode });
+    else if (source.optional !== true)
+      throw new UnresolvedReferenceError(`${kind} "${source.name}" references non-existent config key: ${key}`);
+  }
+  return found;
+}
+
+function downwardFiles(
+  items: readonly DownwardAPIVolumeFile[],
+  mode: number,
+  facts: DownwardFacts,
+): Map<string, VolumeFile> {
+  return new Map(
+    items.map((item) => {
+      const text =
+        item.fieldRef !== undefined
+          ? fieldValue(item.fieldRef.fieldPath, facts)
+          : item.resourceFieldRef !== undefined
+            ? resourceValue(item.resourceFieldRef, facts, specOf(facts.pod).containers[0])
+            : '';
+      return [item.path, { content: Buffer.from(text, 'utf8'), mode: item.mode ?? mode }];
+    }),
+  );
+}
+
+function files(found: ReadonlyMap<string, VolumeFile>): VolumeSource {
+  const hash = createHash('sha256');
+  for (const [path, { content, mode }] of [...found].toSorted(([a], [b]) => (a < b ? -1 : 1))) {
+    hash.update(`${path}\0${mode}\0${content.length}\0`);
+    hash.update(content);
+  }
+  return { kind: 'files', files: found, hash: hash.digest('hex').slice(0, 32) };
+}
