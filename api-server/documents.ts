@@ -13,6 +13,8 @@ import {
   oneGroup,
   versionInfo,
 } from './discovery/discovery.ts';
+import { encodeOpenApiV2, OPENAPI_V2_PROTOBUF } from './openapi/gnostic.ts';
+import { openApiV2 } from './openapi/openapi-v2.ts';
 import { openApiV3 } from './openapi/openapi-v3.ts';
 
 export interface ServedDocument {
@@ -40,6 +42,7 @@ export class ApiDocuments {
       this.#kept.clear();
     }
     const clean = path.length > 1 ? path.replace(/\/$/, '') : path;
+    if (clean === '/openapi/v2' && accept.includes('proto-openapi')) return this.#openApiV2InProtobuf();
     const form = clean === '/api' || clean === '/apis' ? AGGREGATED.exec(accept)?.[1] : undefined;
     const id = `${clean} ${form ?? ''}`;
     let document = this.#kept.get(id);
@@ -75,10 +78,18 @@ export class ApiDocuments {
       if (second === undefined) return oneGroup(this.#registry, first);
       return third === undefined ? apiResourceList(this.#registry, first, second) : undefined;
     }
+    if (root === 'openapi' && first === 'v2' && second === undefined) return openApiV2(this.#registry);
     if (root !== 'openapi' || first !== 'v3') return undefined;
     if (second === undefined) return { paths: this.#openApiIndex() };
     if (second === 'api' && third) return this.#openApi('', third);
     return second === 'apis' && third && fourth ? this.#openApi(third, fourth) : undefined;
+  }
+
+  #openApiV2InProtobuf(): ServedDocument {
+    const id = '/openapi/v2 protobuf';
+    const kept = this.#kept.get(id) ?? asBytes(encodeOpenApiV2(openApiV2(this.#registry)), OPENAPI_V2_PROTOBUF);
+    this.#kept.set(id, kept);
+    return kept;
   }
 
   #openApi(group: string, version: string): unknown {
@@ -100,7 +111,7 @@ export class ApiDocuments {
   }
 
   #paths(): string[] {
-    const paths = ['/api', '/apis', '/healthz', '/livez', '/openapi/v3', '/readyz', '/version'];
+    const paths = ['/api', '/apis', '/healthz', '/livez', '/openapi/v2', '/openapi/v3', '/readyz', '/version'];
     for (const [group, versions] of groups(this.#registry)) {
       if (group !== '') paths.push(`/apis/${group}`);
       for (const version of versions.keys()) paths.push(group === '' ? `/api/${version}` : `/apis/${group}/${version}`);
@@ -109,7 +120,9 @@ export class ApiDocuments {
   }
 }
 
-function serve(value: unknown, contentType: string): ServedDocument {
-  const body = Buffer.from(JSON.stringify(value));
+const serve = (value: unknown, contentType: string): ServedDocument =>
+  asBytes(Buffer.from(JSON.stringify(value)), contentType);
+
+function asBytes(body: Buffer, contentType: string): ServedDocument {
   return { body, contentType, etag: `"${createHash('sha256').update(body).digest('hex').slice(0, 32).toUpperCase()}"` };
 }

@@ -9,7 +9,6 @@ import { KUBERNETES_VERSION } from '../discovery/discovery.ts';
 import { PATCH_TYPES } from '../verbs/patch.ts';
 import { Components } from './components.ts';
 
-const PREFIX = '#/components/schemas/';
 const META = 'io.k8s.apimachinery.pkg.apis.meta.v1.';
 
 interface Parameter {
@@ -69,11 +68,12 @@ const inPath = (name: string, description: string) => ({
 
 /** Writes the operations of one group version. */
 class Document {
-  readonly components = new Components(PREFIX);
+  readonly components: Components;
   readonly #registry: Registry;
 
   constructor(registry: Registry) {
     this.#registry = registry;
+    this.components = new Components('v3', (title) => registry.type(title));
   }
 
   paths(definitions: readonly ResourceDefinition[]): Record<string, unknown> {
@@ -225,7 +225,7 @@ class Document {
       },
       'x-kubernetes-group-version-kind': [{ group, version, kind: listKind }],
     });
-    return { $ref: PREFIX + title };
+    return this.components.reference(title);
   }
 }
 
