@@ -18,7 +18,7 @@ import { reconcilePod } from './reconcile.ts';
 import { referredNames } from './references.ts';
 import { RuntimeCache } from './runtime-cache.ts';
 import { runs } from './slot-view.ts';
-import { CLAIMS, CONFIG_MAPS, SECRETS, Sources, VOLUMES } from './sources.ts';
+import { CLAIMS, CONFIG_MAPS, NODES, SECRETS, SERVICES, Sources, VOLUMES } from './sources.ts';
 import { PodFolders } from './volumes/pod-folder.ts';
 
 export interface AgentOptions {
@@ -80,7 +80,9 @@ export class NodeAgent {
           },
         },
         // For the variables of enableServiceLinks; a change of a Service concerns no pod that runs.
-        { resource: { group: '', version: 'v1', resource: 'services' }, keysFor: () => [] },
+        { resource: SERVICES, keysFor: () => [] },
+        // For the node's own report.
+        { resource: NODES, keysFor: () => [] },
       ],
       start: (context) => this.#start(context),
       observe: (key, _world, nowMs) => this.#observer?.observe(key, nowMs),
