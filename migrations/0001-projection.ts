@@ -82,7 +82,9 @@ async function createLifetimes(db: Kysely<unknown>): Promise<void> {
       name text collate "C" not null,
       uid text not null
     ) with (fillfactor = 80)`.execute(db);
-  await sql`create unique index lifetimes_living on lifetimes (resource, namespace, name) where ended_sequence is null`.execute(db);
+  await sql`create unique index lifetimes_living on lifetimes (resource, namespace, name) where ended_sequence is null`.execute(
+    db,
+  );
   await sql`create index lifetimes_name on lifetimes (resource, namespace, name, first_sequence)`.execute(db);
   await sql`create index lifetimes_uid on lifetimes (uid)`.execute(db);
   // The resource is folded into the range (48 bits are for the sequence), so that one range index is selective by both without an extension.
@@ -96,7 +98,9 @@ async function createLifetimes(db: Kysely<unknown>): Promise<void> {
     create function lifetime_moment(resource smallint, sequence bigint) returns bigint
     language sql immutable parallel safe
     return (resource::bigint << 48) | sequence`.execute(db);
-  await sql`create index lifetimes_span on lifetimes using gist (lifetime_span(resource, first_sequence, ended_sequence))`.execute(db);
+  await sql`create index lifetimes_span on lifetimes using gist (lifetime_span(resource, first_sequence, ended_sequence))`.execute(
+    db,
+  );
 }
 
 async function createCursor(db: Kysely<unknown>): Promise<void> {
@@ -119,7 +123,9 @@ async function createCursor(db: Kysely<unknown>): Promise<void> {
     )`.execute(db);
   await sql`insert into projection default values`.execute(db);
   // No temporary table: a role with least rights may not be allowed any.
-  await sql`create unlogged table snapshot_keys (resource smallint not null, namespace text not null, name text not null)`.execute(db);
+  await sql`create unlogged table snapshot_keys (resource smallint not null, namespace text not null, name text not null)`.execute(
+    db,
+  );
 }
 
 async function createViews(db: Kysely<unknown>): Promise<void> {

@@ -19,14 +19,28 @@ export async function up(db: Kysely<unknown>): Promise<void> {
       exception when insufficient_privilege or duplicate_object or unique_violation then null;
       end $$`.execute(db);
   }
-  await grant(db, 'reckon_projection', 'select, insert, update, delete, truncate', ['resources', 'records', 'lifetimes', 'gaps', 'projection', 'snapshot_keys']);
+  await grant(db, 'reckon_projection', 'select, insert, update, delete, truncate', [
+    'resources',
+    'records',
+    'lifetimes',
+    'gaps',
+    'projection',
+    'snapshot_keys',
+  ]);
   await grant(db, 'reckon_projection', 'select', ['objects', 'history']);
   const observed = ['nodes', 'containers', 'images', 'volumes', 'addresses', 'usage'];
   await grant(db, 'reckon_agent', 'select, insert, update, delete', observed);
   await grant(db, 'reckon_agent', 'select, insert', ['runtime_events']);
   await grant(db, 'reckon_reader', 'select', [
-    ...['resources', 'records', 'lifetimes', 'gaps', 'projection', 'objects', 'history'],
-    ...[...observed, 'runtime_events'],
+    'resources',
+    'records',
+    'lifetimes',
+    'gaps',
+    'projection',
+    'objects',
+    'history',
+    ...observed,
+    'runtime_events',
   ]);
 }
 

@@ -36,11 +36,25 @@ export class DatabaseNewerError extends Error {
 }
 
 const UNAVAILABLE_CODES = new Set([
-  ...['ECONNREFUSED', 'ECONNRESET', 'ETIMEDOUT', 'EPIPE', 'ENOENT', 'EHOSTUNREACH', 'ENETUNREACH', 'ENOTFOUND', 'EAI_AGAIN'],
-  // admin_shutdown, crash_shutdown, cannot_connect_now, database_dropped, query_canceled (a statement time-out), read_only (a standby before its promotion)
-  ...['57P01', '57P02', '57P03', '57P04', '57014', '25006', '55P03'],
+  'ECONNREFUSED',
+  'ECONNRESET',
+  'ETIMEDOUT',
+  'EPIPE',
+  'ENOENT',
+  'EHOSTUNREACH',
+  'ENETUNREACH',
+  'ENOTFOUND',
+  'EAI_AGAIN',
+  '57P01',
+  '57P02',
+  '57P03',
+  '57P04',
+  '57014',
+  '25006',
+  '55P03',
 ]);
-const UNAVAILABLE_MESSAGE = /connection terminated|connection error|timeout exceeded|query read timeout|client has encountered|cannot use a pool after|client was closed/i;
+const UNAVAILABLE_MESSAGE =
+  /connection terminated|connection error|timeout exceeded|query read timeout|client has encountered|cannot use a pool after|client was closed/i;
 
 export function isUnavailable(error: unknown): boolean {
   if (!(error instanceof Error)) return false;

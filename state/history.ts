@@ -6,36 +6,19 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { sql } from 'kysely';
 import type { Kysely, RawBuilder } from 'kysely';
-import type { ObjectKey, Plane, Verb } from '../event-log/event-log.ts';
+import type { ObjectKey } from '../event-log/event-log.ts';
 import { newKysely } from './database.ts';
 import { HistoryBehindError, HistoryGoneError, translated } from './errors.ts';
+import { joinNames, toChange, toVersion, versionColumns } from './version.ts';
+import type { Change, Version, VersionRow } from './version.ts';
+
+export type { Change, Version } from './version.ts';
 
 /** Which objects: of one resource, in one namespace or in all. */
 export interface ResourceFilter {
   readonly group: string;
   readonly resource: string;
   readonly namespace?: string;
-}
-
-/** One record of the log. `object` is its JSON, byte for byte; a tombstone's is the final object. */
-export interface Version {
-  readonly sequence: number;
-  readonly key: ObjectKey;
-  readonly plane: Plane;
-  readonly verb: Verb;
-  readonly uid: string;
-  readonly actor: string;
-  readonly requestId: string;
-  readonly writeId: string;
-  readonly time: string;
-  readonly causes: readonly number[];
-  readonly transaction?: { readonly id: string; readonly place: number; readonly count: number };
-  readonly object: string;
-}
-
-/** A version and what the object was before it, for watches that select. `previous` is absent for an object's first version. */
-export interface Change extends Version {
-  readonly previous?: string;
 }
 
 /** Where the projection stands. `generation` changes when it was rewound or rebuilt: forget what was kept from it. */
@@ -80,7 +63,9 @@ const REACH_POLL_MS = 25;
 
 export function openHistory(databaseUrl: string, options: HistoryOptions = {}): History {
   const { applicationName = 'reckon history', maxConnections = 4 } = options;
-  return new History(newKysely<unknown>({ databaseUrl, applicationName, maxConnections, statementTimeoutMs: STATEMENT_TIMEOUT_MS }));
+  return new History(
+    newKysely<unknown>({ databaseUrl, applicationName, maxConnections, statementTimeoutMs: STATEMENT_TIMEOUT_MS }),
+  );
 }
 
 export class History {
@@ -197,7 +182,11 @@ export class History {
       const rows = (await query.execute(this.#db)).rows.map(toVersion);
       const items = rows.slice(0, limit);
       const last = rows.length > limit ? items.at(-1) : undefined;
-      return { sequence: moment, items, ...(last === undefined ? {} : { next: { namespace: last.key.namespace, name: last.key.name } }) };
+      return {
+        sequence: moment,
+        items,
+        ...(last === undefined ? {} : { next: { namespace: last.key.namespace, name: last.key.name } }),
+      };
     });
   }
 
@@ -270,12 +259,6 @@ export class History {
   }
 }
 
-const joinNames = sql`join lifetimes l on l.first_sequence = r.lifetime join resources k on k.id = r.resource`;
-
-const versionColumns = sql`
-  r.sequence, k."group", k.resource, l.namespace, l.name, l.uid, r.plane, r.verb, r.actor, r.request_id, r.write_id, r.time, r.causes,
-  r.transaction_id, r.transaction_place, r.transaction_count, r.object`;
-
 /** Of the lifetime `l`. */
 function newestAt(sequence: number): RawBuilder<unknown> {
   return sql`select * from records where lifetime = l.first_sequence and sequence <= ${sequence} order by sequence desc limit 1`;
@@ -290,38 +273,4 @@ interface CursorRow {
   readonly floor: number;
   readonly generation: number;
   readonly updated_at: string;
-}
-
-interface VersionRow {
-  readonly sequence: number;
-  readonly group: string;
-  readonly resource: string;
-  readonly namespace: string;
-  readonly name: string;
-  readonly uid: string;
-  readonly plane: Plane;
-  readonly verb: Verb;
-  readonly actor: string;
-  readonly request_id: string;
-  readonly write_id: string;
-  readonly time: string;
-  readonly causes: number[] | null;
-  readonly transaction_id: string | null;
-  readonly transaction_place: number | null;
-  readonly transaction_count: number | null;
-  readonly object: string;
-}
-
-function toVersion(row: VersionRow): Version {
-  const { transaction_id: id, transaction_place: place, transaction_count: count } = row;
-  return {
-    ...{ sequence: row.sequence, key: { group: row.group, resource: row.resource, namespace: row.namespace, name: row.name } },
-    ...{ plane: row.plane, verb: row.verb, uid: row.uid, actor: row.actor, requestId: row.request_id, writeId: row.write_id },
-    ...{ time: row.time, causes: row.causes ?? [], object: row.object },
-    ...(id === null || place === null || count === null ? {} : { transaction: { id, place, count } }),
-  };
-}
-
-function toChange(row: VersionRow & { previous: string | null }): Change {
-  return { ...toVersion(row), ...(row.previous === null ? {} : { previous: row.previous }) };
 }

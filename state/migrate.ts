@@ -18,7 +18,12 @@ export interface Migrated {
 
 /** All or nothing, in one transaction. Rejects with DatabaseNewerError, StateUnavailableError, or what a migration threw. */
 export async function migrate(databaseUrl: string): Promise<Migrated> {
-  const pool = newPool({ databaseUrl, applicationName: 'reckon migrate', maxConnections: 1, statementTimeoutMs: STATEMENT_TIMEOUT_MS });
+  const pool = newPool({
+    databaseUrl,
+    applicationName: 'reckon migrate',
+    maxConnections: 1,
+    statementTimeoutMs: STATEMENT_TIMEOUT_MS,
+  });
   const db = new Kysely<unknown>({ dialect: new PostgresDialect({ pool }) });
   try {
     return await translated(() => db.transaction().execute(run));
@@ -29,8 +34,12 @@ export async function migrate(databaseUrl: string): Promise<Migrated> {
 
 async function run(db: Kysely<unknown>): Promise<Migrated> {
   await sql`select pg_advisory_xact_lock(${MIGRATION_LOCK})`.execute(db);
-  await sql`create table if not exists migrations (number integer primary key, name text not null, applied_at timestamptz not null default now())`.execute(db);
-  const done = await sql<{ number: number; name: string }>`select number, name from migrations order by number`.execute(db);
+  await sql`create table if not exists migrations (number integer primary key, name text not null, applied_at timestamptz not null default now())`.execute(
+    db,
+  );
+  const done = await sql<{ number: number; name: string }>`select number, name from migrations order by number`.execute(
+    db,
+  );
   const version = done.rows.at(-1)?.number ?? 0;
   if (version > migrations.length) {
     throw new DatabaseNewerError(

@@ -67,7 +67,10 @@ export async function runProjection(options: ProjectionOptions): Promise<void> {
         continue;
       }
       if (performance.now() - startedMs > MAX_BACKOFF_MS) backoffMs = MIN_BACKOFF_MS;
-      logger.warn({ error: error instanceof Error ? error.message : String(error), backoffMs }, 'projection interrupted, trying again');
+      logger.warn(
+        { error: error instanceof Error ? error.message : String(error), backoffMs },
+        'projection interrupted, trying again',
+      );
       await sleep(backoffMs * (0.5 + Math.random()), undefined, { signal }).catch(() => undefined);
       backoffMs = Math.min(backoffMs * 2, MAX_BACKOFF_MS);
     }
@@ -77,7 +80,11 @@ export async function runProjection(options: ProjectionOptions): Promise<void> {
 /** One session: connect, wait for the lock, agree with the log, follow. Always ends by throwing, or by the signal. */
 async function projectOnce(options: ProjectionOptions): Promise<void> {
   const { databaseUrl, log, logger, signal } = options;
-  const client = newClient({ databaseUrl, applicationName: 'reckon projection', statementTimeoutMs: STATEMENT_TIMEOUT_MS });
+  const client = newClient({
+    databaseUrl,
+    applicationName: 'reckon projection',
+    statementTimeoutMs: STATEMENT_TIMEOUT_MS,
+  });
   const lost = new AbortController();
   client.on('error', (error) => lost.abort(error));
   client.on('end', () => lost.abort(new Error('the connection to PostgreSQL was closed')));
@@ -86,13 +93,17 @@ async function projectOnce(options: ProjectionOptions): Promise<void> {
     await waitForLock(client, signal);
     // What a crash of PostgreSQL could lose is the newest batches together with their cursor, and the log has them.
     await client.query('set synchronous_commit = off');
-    const onUnreadable = (sequence: number, reason: string): void => logger.warn({ sequence, reason }, 'record passed over: it cannot be read');
+    const onUnreadable = (sequence: number, reason: string): void =>
+      logger.warn({ sequence, reason }, 'record passed over: it cannot be read');
     const writer = new ProjectionWriter(client, onUnreadable);
     const inner = AbortSignal.any([signal, lost.signal]);
     for (;;) {
       let cursor = await agree(log, writer, logger);
       if (cursor.position < cursor.floor - 1) {
-        logger.warn({ floor: cursor.floor, position: cursor.position }, 'projection lies below the floor of the log and is set to its snapshot');
+        logger.warn(
+          { floor: cursor.floor, position: cursor.position },
+          'projection lies below the floor of the log and is set to its snapshot',
+        );
         cursor = await reset(log, writer, cursor, inner);
       }
       logger.info({ position: cursor.position }, 'projection follows the log');
@@ -107,7 +118,12 @@ async function projectOnce(options: ProjectionOptions): Promise<void> {
 }
 
 /** Follows until the signal, or until the log says that it cannot go on from where the projection stands. */
-async function follow(options: ProjectionOptions, writer: ProjectionWriter, from: Cursor, onUnreadable: (sequence: number, reason: string) => void): Promise<void> {
+async function follow(
+  options: ProjectionOptions,
+  writer: ProjectionWriter,
+  from: Cursor,
+  onUnreadable: (sequence: number, reason: string) => void,
+): Promise<void> {
   const { log, signal } = options;
   const stop = new AbortController();
   const inner = AbortSignal.any([signal, stop.signal]);
@@ -140,7 +156,8 @@ function resumeAt(cursor: Cursor): number {
 async function check(log: LogReader, writer: ProjectionWriter, cursor: Cursor, idle: boolean): Promise<void> {
   if (idle) {
     const stands = await readCursor(writer.client, '');
-    if (stands.generation !== cursor.generation || stands.position !== cursor.position) throw new CursorMovedError('the projection was rewound');
+    if (stands.generation !== cursor.generation || stands.position !== cursor.position)
+      throw new CursorMovedError('the projection was rewound');
   }
   let agreed: boolean;
   try {
@@ -160,7 +177,10 @@ async function agree(log: LogReader, writer: ProjectionWriter, logger: StateLogg
   if (!(await agrees(log, cursor))) {
     const to = await lastAgreement(log, client, cursor);
     if (to < cursor.recordSequence) {
-      logger.warn({ from: cursor.position, to }, 'the log has lost records that were never acknowledged: projection rewound');
+      logger.warn(
+        { from: cursor.position, to },
+        'the log has lost records that were never acknowledged: projection rewound',
+      );
       await writer.transaction(() => rewindTo(client, to));
       cursor = await writer.readCursor();
     }
@@ -177,7 +197,9 @@ async function agree(log: LogReader, writer: ProjectionWriter, logger: StateLogg
 async function waitForLock(client: pg.Client, signal: AbortSignal): Promise<void> {
   for (;;) {
     signal.throwIfAborted();
-    const { rows } = await client.query<{ locked: boolean }>('select pg_try_advisory_lock($1) as locked', [PROJECTION_LOCK]);
+    const { rows } = await client.query<{ locked: boolean }>('select pg_try_advisory_lock($1) as locked', [
+      PROJECTION_LOCK,
+    ]);
     if (rows[0]?.locked === true) return;
     await sleep(LOCK_POLL_MS, undefined, { signal });
   }
@@ -191,7 +213,11 @@ export async function rebuildProjection(options: RebuildOptions): Promise<void> 
   const { databaseUrl, log } = options;
   const target = await log.lastSequence();
   const floor = await log.floor();
-  const client = newClient({ databaseUrl, applicationName: 'reckon projection rebuild', statementTimeoutMs: REBUILD_TIMEOUT_MS });
+  const client = newClient({
+    databaseUrl,
+    applicationName: 'reckon projection rebuild',
+    statementTimeoutMs: REBUILD_TIMEOUT_MS,
+  });
   const done = new AbortController();
   const signal = AbortSignal.any([options.signal, done.signal]);
   let running: Promise<void> | undefined;

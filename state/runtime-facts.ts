@@ -102,7 +102,27 @@ type Json = ColumnType<unknown, string, string>;
 
 /** The columns that queries name one by one. */
 export interface RuntimeTables {
-  nodes: { name: string; heartbeat_at: Generated<string>; snapshot_at: string | null; boot_id: string | null; capacity: Json; info: Json };
-  containers: { node: string; id: string; pod_uid: string | null; container_name: string | null; attempt: number; state: string };
-  runtime_events: { id: Generated<number>; time: Generated<string>; node: string; kind: string; pod_uid: string | null };
+  nodes: {
+    name: string;
+    heartbeat_at: Generated<string>;
+    snapshot_at: string | null;
+    boot_id: string | null;
+    capacity: Json;
+    info: Json;
+  };
+  containers: {
+    node: string;
+    id: string;
+    pod_uid: string | null;
+    container_name: string | null;
+    attempt: number;
+    state: string;
+  };
+  runtime_events: {
+    id: Generated<number>;
+    time: Generated<string>;
+    node: string;
+    kind: string;
+    pod_uid: string | null;
+  };
 }

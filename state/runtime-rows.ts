@@ -4,7 +4,12 @@
  */
 
 export function toRow(facts: object): Record<string, unknown> {
-  return Object.fromEntries(Object.entries(facts).map(([name, value]) => [name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`), value ?? null]));
+  return Object.fromEntries(
+    Object.entries(facts).map(([name, value]) => [
+      name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`),
+      value ?? null,
+    ]),
+  );
 }
 
 /** The caller names the facts that the table's columns make. */

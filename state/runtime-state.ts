@@ -7,7 +7,17 @@ import type { Kysely, RawBuilder, Transaction } from 'kysely';
 import { newKysely } from './database.ts';
 import { translated } from './errors.ts';
 import { toFacts, toRow } from './runtime-rows.ts';
-import type { AddressFacts, ContainerFacts, ImageFacts, NodeInfo, NodeState, RuntimeEvent, RuntimeTables, UsageFacts, VolumeFacts } from './runtime-facts.ts';
+import type {
+  AddressFacts,
+  ContainerFacts,
+  ImageFacts,
+  NodeInfo,
+  NodeState,
+  RuntimeEvent,
+  RuntimeTables,
+  UsageFacts,
+  VolumeFacts,
+} from './runtime-facts.ts';
 
 export interface RuntimeStateOptions {
   /** Shows in pg_stat_activity, such as `reckon pods`. */
@@ -31,8 +41,23 @@ const TABLES = {
   containers: {
     key: 'id',
     columns: [
-      ...['pod_uid', 'pod_namespace', 'pod_name', 'container_name', 'attempt', 'image', 'image_id', 'state', 'pid', 'exit_code', 'oom_killed'],
-      ...['created_at', 'started_at', 'finished_at', 'address', 'labels', 'causes'],
+      'pod_uid',
+      'pod_namespace',
+      'pod_name',
+      'container_name',
+      'attempt',
+      'image',
+      'image_id',
+      'state',
+      'pid',
+      'exit_code',
+      'oom_killed',
+      'created_at',
+      'started_at',
+      'finished_at',
+      'address',
+      'labels',
+      'causes',
     ],
   },
   images: { key: 'id', columns: ['tags', 'size_bytes'] },
@@ -50,8 +75,19 @@ export function openRuntimeState(databaseUrl: string, options: RuntimeStateOptio
   return new RuntimeState(connect(databaseUrl, 'reckon runtime state', 3, options));
 }
 
-function connect(databaseUrl: string, applicationName: string, maxConnections: number, options: RuntimeStateOptions): Kysely<RuntimeTables> {
-  return newKysely({ databaseUrl, applicationName, maxConnections, statementTimeoutMs: STATEMENT_TIMEOUT_MS, ...options });
+function connect(
+  databaseUrl: string,
+  applicationName: string,
+  maxConnections: number,
+  options: RuntimeStateOptions,
+): Kysely<RuntimeTables> {
+  return newKysely({
+    databaseUrl,
+    applicationName,
+    maxConnections,
+    statementTimeoutMs: STATEMENT_TIMEOUT_MS,
+    ...options,
+  });
 }
 
 /** The reading half. */
@@ -69,14 +105,23 @@ export class RuntimeState {
   /** Every node that has ever sent a heartbeat and was not forgotten, with the heartbeat's age by the database's clock. */
   nodes(): Promise<readonly NodeState[]> {
     return translated(async () => {
-      const age = sql<number>`(extract(epoch from clock_timestamp() - heartbeat_at) * 1000)::float8`.as('heartbeat_age_ms');
-      return (await this.db.selectFrom('nodes').selectAll().select(age).orderBy('name').execute()).map((row) => toFacts<NodeState>(row));
+      const age = sql<number>`(extract(epoch from clock_timestamp() - heartbeat_at) * 1000)::float8`.as(
+        'heartbeat_age_ms',
+      );
+      return (await this.db.selectFrom('nodes').selectAll().select(age).orderBy('name').execute()).map((row) =>
+        toFacts<NodeState>(row),
+      );
     });
   }
 
   containersOfPod(podUid: string): Promise<readonly ContainerFacts[]> {
     return translated(async () => {
-      const query = this.db.selectFrom('containers').selectAll().where('pod_uid', '=', podUid).orderBy('container_name').orderBy('attempt');
+      const query = this.db
+        .selectFrom('containers')
+        .selectAll()
+        .where('pod_uid', '=', podUid)
+        .orderBy('container_name')
+        .orderBy('attempt');
       return (await query.execute()).map((row) => toFacts<ContainerFacts>(row));
     });
   }
@@ -105,14 +150,23 @@ export class RuntimeState {
   }
 
   /** What happened, oldest first. */
-  events(filter: { podUid?: string; node?: string; cause?: number; after?: number; limit?: number }): Promise<readonly RuntimeEvent[]> {
+  events(filter: {
+    podUid?: string;
+    node?: string;
+    cause?: number;
+    after?: number;
+    limit?: number;
+  }): Promise<readonly RuntimeEvent[]> {
     return translated(async () => {
       let query = this.db.selectFrom('runtime_events').selectAll();
       if (filter.podUid !== undefined) query = query.where('pod_uid', '=', filter.podUid);
       if (filter.node !== undefined) query = query.where('node', '=', filter.node);
       if (filter.cause !== undefined) query = query.where(sql<boolean>`causes @> array[${filter.cause}]::bigint[]`);
       if (filter.after !== undefined) query = query.where('id', '>', filter.after);
-      const rows = await query.orderBy('id').limit(Math.min(filter.limit ?? MAX_EVENTS, MAX_EVENTS)).execute();
+      const rows = await query
+        .orderBy('id')
+        .limit(Math.min(filter.limit ?? MAX_EVENTS, MAX_EVENTS))
+        .execute();
       return rows.map((row) => toFacts<RuntimeEvent>(row));
     });
   }
@@ -137,7 +191,9 @@ export class AgentState extends RuntimeState {
         await put(db, table, node, facts);
       }
       await sql`
-        insert into nodes (name, snapshot_at) values (${node}, now()) on conflict (name) do update set snapshot_at = excluded.snapshot_at`.execute(db);
+        insert into nodes (name, snapshot_at) values (${node}, now()) on conflict (name) do update set snapshot_at = excluded.snapshot_at`.execute(
+        db,
+      );
     });
   }
 
@@ -177,14 +233,17 @@ export class AgentState extends RuntimeState {
         insert into nodes (name, heartbeat_at, boot_id, capacity, info)
         values (${node}, clock_timestamp(), ${bootId}, ${JSON.stringify(capacity)}::jsonb, ${JSON.stringify(rest)}::jsonb)
         on conflict (name) do update
-        set heartbeat_at = excluded.heartbeat_at, boot_id = excluded.boot_id, capacity = excluded.capacity, info = excluded.info`.execute(this.db);
+        set heartbeat_at = excluded.heartbeat_at, boot_id = excluded.boot_id, capacity = excluded.capacity, info = excluded.info`.execute(
+        this.db,
+      );
     });
   }
 
   /** Removes everything that is known of a node; its events stay. */
   forgetNode(node: string): Promise<void> {
     return this.#write(async (db) => {
-      for (const table of Object.keys(TABLES)) await sql`delete from ${sql.table(table)} where node = ${node}`.execute(db);
+      for (const table of Object.keys(TABLES))
+        await sql`delete from ${sql.table(table)} where node = ${node}`.execute(db);
       await sql`delete from nodes where name = ${node}`.execute(db);
     });
   }
@@ -194,13 +253,25 @@ export class AgentState extends RuntimeState {
   }
 }
 
-async function removeOthers(db: Transaction<RuntimeTables>, table: TableName, node: string, facts: readonly object[]): Promise<void> {
+async function removeOthers(
+  db: Transaction<RuntimeTables>,
+  table: TableName,
+  node: string,
+  facts: readonly object[],
+): Promise<void> {
   const { key } = TABLES[table];
   const kept = facts.map((fact) => String((fact as Record<string, unknown>)[key]));
-  await sql`delete from ${sql.table(table)} where node = ${node} and ${sql.ref(key)} <> all(${kept}::text[])`.execute(db);
+  await sql`delete from ${sql.table(table)} where node = ${node} and ${sql.ref(key)} <> all(${kept}::text[])`.execute(
+    db,
+  );
 }
 
-async function put(db: Transaction<RuntimeTables>, table: TableName, node: string, facts: readonly object[]): Promise<void> {
+async function put(
+  db: Transaction<RuntimeTables>,
+  table: TableName,
+  node: string,
+  facts: readonly object[],
+): Promise<void> {
   if (facts.length === 0) return;
   const { key, columns } = TABLES[table];
   const rows = JSON.stringify(facts.map((fact) => toRow(fact)));

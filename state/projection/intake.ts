@@ -64,7 +64,8 @@ export class Intake {
         this.#records += followed.records.length;
         for (const record of followed.records) this.#bytes += record.object.byteLength;
         this.#wakeReader();
-        while ((this.#records >= MAX_GATHERED_RECORDS || this.#bytes >= MAX_GATHERED_BYTES) && !signal.aborted) await this.#drained(signal);
+        while ((this.#records >= MAX_GATHERED_RECORDS || this.#bytes >= MAX_GATHERED_BYTES) && !signal.aborted)
+          await this.#drained(signal);
         if (signal.aborted) break;
       }
       this.#end ??= {};

@@ -62,7 +62,15 @@ export function fold(records: readonly LogRecord[], living: ReadonlyMap<string, 
 
 function begin(record: LogRecord): Lifetime {
   const { sequence, key, uid } = record;
-  return { firstSequence: sequence, key, uid, createdAt: createdAt(record), sequence, desiredSequence: 0, endedSequence: undefined };
+  return {
+    firstSequence: sequence,
+    key,
+    uid,
+    createdAt: createdAt(record),
+    sequence,
+    desiredSequence: 0,
+    endedSequence: undefined,
+  };
 }
 
 /** A first record that is no create is met where the log was trimmed; then the object itself knows. */

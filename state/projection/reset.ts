@@ -6,7 +6,12 @@ import type { LogReader, LogRecord } from '../../event-log/event-log.ts';
 import type { Cursor, ProjectionWriter } from './writer.ts';
 
 /** One transaction, so that a reader sees the old state or the new one. Resolves to the cursor to go on from. */
-export async function reset(log: LogReader, writer: ProjectionWriter, cursor: Cursor, signal: AbortSignal): Promise<Cursor> {
+export async function reset(
+  log: LogReader,
+  writer: ProjectionWriter,
+  cursor: Cursor,
+  signal: AbortSignal,
+): Promise<Cursor> {
   const { client } = writer;
   // The floor may rise while the snapshot is read; what it then takes is missed again and found again by the next reset.
   const floor = await log.floor();
@@ -19,7 +24,9 @@ export async function reset(log: LogReader, writer: ProjectionWriter, cursor: Cu
       if (followed.kind === 'reset' && !first) throw new Error('the log was reset while its snapshot was read');
       first = false;
       await noteKeys(writer, followed.records);
-      await writer.insert(followed.records.filter((record) => record.sequence < floor && record.sequence > cursor.recordSequence));
+      await writer.insert(
+        followed.records.filter((record) => record.sequence < floor && record.sequence > cursor.recordSequence),
+      );
       until = Math.max(until, followed.position);
       if (followed.caughtUp) break;
     }

@@ -6,6 +6,7 @@ import type pg from 'pg';
 import type { LogRecord, ObjectKey } from '../../event-log/event-log.ts';
 import { fold, keyText } from './lifetimes.ts';
 import type { Lifetime } from './lifetimes.ts';
+import { chunks, insertRecordsQuery, recordValues } from './record-rows.ts';
 
 export interface Cursor {
   /** Everything up to here is in, and here is no middle of a transaction. */
@@ -23,8 +24,6 @@ export class CursorMovedError extends Error {
 
 type OnUnreadable = (sequence: number, reason: string) => void;
 
-const MAX_ROWS_PER_INSERT = 500;
-const MAX_BYTES_PER_INSERT = 4 * 1024 * 1024;
 const MAX_REMEMBERED_LIFETIMES = 50_000;
 
 export class ProjectionWriter {
@@ -62,15 +61,20 @@ export class ProjectionWriter {
   #writeOnce(cursor: Cursor, records: readonly LogRecord[], position: number): Promise<Cursor> {
     return this.transaction(async () => {
       const stands = await readCursor(this.client, 'for update');
-      if (stands.generation !== cursor.generation || stands.position !== cursor.position) throw new CursorMovedError('the projection was rewound');
+      if (stands.generation !== cursor.generation || stands.position !== cursor.position)
+        throw new CursorMovedError('the projection was rewound');
       await this.insert(records);
       const last = records.at(-1);
-      const next = { ...cursor, position, recordSequence: last?.sequence ?? cursor.recordSequence, writeId: last?.writeId ?? cursor.writeId };
-      await this.client.query('update projection set sequence = $1, record_sequence = $2, write_id = $3, updated_at = now()', [
-        next.position,
-        next.recordSequence,
-        next.writeId,
-      ]);
+      const next = {
+        ...cursor,
+        position,
+        recordSequence: last?.sequence ?? cursor.recordSequence,
+        writeId: last?.writeId ?? cursor.writeId,
+      };
+      await this.client.query(
+        'update projection set sequence = $1, record_sequence = $2, write_id = $3, updated_at = now()',
+        [next.position, next.recordSequence, next.writeId],
+      );
       return next;
     });
   }
@@ -148,8 +152,13 @@ export class ProjectionWriter {
     for (const row of rows) {
       const key = unknown[row.place - 1]!;
       living.set(keyText(key), {
-        ...{ firstSequence: row.first_sequence, key, uid: row.uid, createdAt: row.created_at },
-        ...{ sequence: row.sequence, desiredSequence: row.desired_sequence, endedSequence: undefined },
+        firstSequence: row.first_sequence,
+        key,
+        uid: row.uid,
+        createdAt: row.created_at,
+        sequence: row.sequence,
+        desiredSequence: row.desired_sequence,
+        endedSequence: undefined,
       });
     }
     return living;
@@ -158,7 +167,8 @@ export class ProjectionWriter {
   // Rows of parameters, the object's bytes as they are: measured at three times the speed of unnest, whose array text has to escape every quote of the JSON.
   async #insertRecords(records: readonly LogRecord[], lifetimes: readonly number[]): Promise<void> {
     const values: unknown[] = [];
-    for (const [index, record] of records.entries()) values.push(...recordValues(record, lifetimes[index]!, await this.resourceId(record.key)));
+    for (const [index, record] of records.entries())
+      values.push(...recordValues(record, lifetimes[index]!, await this.resourceId(record.key)));
     await this.client.query({ ...insertRecordsQuery(records.length), values });
   }
 
@@ -228,49 +238,21 @@ interface LifetimeRow {
 }
 
 export async function readCursor(client: pg.Client, lock: '' | 'for update'): Promise<Cursor> {
-  const { rows } = await client.query<{ position: number; record_sequence: number; write_id: string; floor: number; generation: number }>(
-    `select sequence as position, record_sequence, write_id, floor, generation from projection ${lock}`,
-  );
+  const { rows } = await client.query<{
+    position: number;
+    record_sequence: number;
+    write_id: string;
+    floor: number;
+    generation: number;
+  }>(`select sequence as position, record_sequence, write_id, floor, generation from projection ${lock}`);
   const row = rows[0]!;
-  return { position: row.position, recordSequence: row.record_sequence, writeId: row.write_id, floor: row.floor, generation: row.generation };
-}
-
-const RECORD_COLUMNS = [
-  ...['sequence', 'lifetime', 'time', 'transaction_place', 'transaction_count', 'plane', 'verb', 'resource', 'actor'],
-  ...['request_id', 'write_id', 'transaction_id', 'causes', 'object'],
-];
-
-function recordValues(record: LogRecord, lifetime: number, resource: number): unknown[] {
-  const { transaction } = record;
-  return [
-    ...[record.sequence, lifetime, record.time, transaction?.place ?? null, transaction?.count ?? null, record.plane, record.verb, resource, record.actor],
-    ...[record.requestId, record.writeId, transaction?.id ?? null, record.causes.length === 0 ? null : record.causes],
-    // A Buffer goes over the wire as it is, and json's binary form is its text.
-    Buffer.from(record.object.buffer, record.object.byteOffset, record.object.byteLength),
-  ];
-}
-
-function insertRecordsQuery(count: number): { text: string; name?: string } {
-  const width = RECORD_COLUMNS.length;
-  const row = (at: number): string => `(${RECORD_COLUMNS.map((_, index) => `$${at * width + index + 1}`).join(',')})`;
-  const text = `insert into records (${RECORD_COLUMNS.join(',')}) values ${Array.from({ length: count }, (_, at) => row(at)).join(',')}`;
-  // The two counts that come again and again are prepared once a session.
-  return count === 1 || count === MAX_ROWS_PER_INSERT ? { text, name: `insert-${count}-records` } : { text };
-}
-
-function chunks(records: readonly LogRecord[]): { from: number; records: readonly LogRecord[] }[] {
-  const result: { from: number; records: readonly LogRecord[] }[] = [];
-  let from = 0;
-  let bytes = 0;
-  for (const [index, record] of records.entries()) {
-    bytes += record.object.byteLength;
-    const full = index + 1 - from === MAX_ROWS_PER_INSERT || bytes >= MAX_BYTES_PER_INSERT;
-    if (!full && index + 1 !== records.length) continue;
-    result.push({ from, records: records.slice(from, index + 1) });
-    from = index + 1;
-    bytes = 0;
-  }
-  return result;
+  return {
+    position: row.position,
+    recordSequence: row.record_sequence,
+    writeId: row.write_id,
+    floor: row.floor,
+    generation: row.generation,
+  };
 }
 
 /** Class 22: data exception (bad JSON, bad UTF-8, a verb that the enum lacks). 54001: JSON nested deeper than the parser's stack. */

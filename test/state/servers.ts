@@ -3,7 +3,7 @@
  */
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
-import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, rm } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -24,6 +24,8 @@ const context = { cacheFolder: cacheFolder(), say: () => undefined };
 
 export interface Server {
   readonly url: string;
+  /** Where its data is. */
+  readonly folder: string;
   stop(): Promise<void>;
   kill(): Promise<void>;
   start(): Promise<void>;
@@ -35,9 +37,13 @@ export async function startPostgres(): Promise<Server & { createDatabase(): Prom
   const folder = await mkdtemp(path.join(tmpdir(), 'reckon-test-postgres-'));
   const programs = await found(postgres);
   const port = await freePort();
-  const options = { programs, folder, host, port, superuser: login, roles: [], database: 'unused', unsafeFast: true };
+  const options = { programs, folder, host, port, superuser: login, roles: [], database: 'unused' };
   await prepareCluster({ ...options, roles: [{ user: 'unused', password: 'unused' }] });
-  const server = await started(folder, await postgresProcess(options), `postgres://${login.user}:${login.password}@${host}:${port}`);
+  const server = await started(
+    folder,
+    await postgresProcess(options),
+    `postgres://${login.user}:${login.password}@${host}:${port}`,
+  );
   const createDatabase = async (): Promise<string> => {
     const name = `test_${randomBytes(6).toString('hex')}`;
     await query(`${server.url}/postgres`, `create database ${name}`);
@@ -50,14 +56,24 @@ export async function startNats(): Promise<Server> {
   const folder = await mkdtemp(path.join(tmpdir(), 'reckon-test-nats-'));
   const { path: program } = await found(natsServer);
   const port = await freePort();
-  const spec = await natsProcess({ program, folder, host, port, serverName: 'test', users: [{ ...login, may: 'everything' }], sync: 'default' });
-  const file = path.join(folder, 'nats-server.conf');
-  await writeFile(file, (await readFile(file, 'utf8')).replace('"8MB"', String(8 * 1024 * 1024)));
+  const spec = await natsProcess({
+    program,
+    folder,
+    host,
+    port,
+    serverName: 'test',
+    users: [{ ...login, may: 'everything' }],
+    sync: 'default',
+  });
   return started(folder, spec, `nats://${login.user}:${login.password}@${host}:${port}`);
 }
 
 /** One statement on a connection of its own; rows as pg parses them by default. */
-export async function query<Row extends pg.QueryResultRow = Record<string, unknown>>(databaseUrl: string, text: string, values: unknown[] = []): Promise<Row[]> {
+export async function query<Row extends pg.QueryResultRow = Record<string, unknown>>(
+  databaseUrl: string,
+  text: string,
+  values: unknown[] = [],
+): Promise<Row[]> {
   const client = new pg.Client({ connectionString: databaseUrl, application_name: 'test' });
   await client.connect();
   try {
@@ -74,6 +90,7 @@ async function started(folder: string, spec: ProcessSpec, url: string): Promise<
   const ended = async (): Promise<void> => running.stop();
   const server: Server = {
     url,
+    folder,
     stop: ended,
     kill: async () => {
       running.kill();
@@ -92,7 +109,10 @@ async function started(folder: string, spec: ProcessSpec, url: string): Promise<
 }
 
 function newProcess(spec: ProcessSpec): SupervisedProcess {
-  const show = (...words: unknown[]): void => (process.env['SHOW_SERVERS'] ? process.stderr.write(`${words.join(' ')}\n`) : undefined, undefined);
+  const show = (...words: unknown[]): void => (
+    process.env['SHOW_SERVERS'] ? process.stderr.write(`${words.join(' ')}\n`) : undefined,
+    undefined
+  );
   return new SupervisedProcess(spec, { started: () => undefined, ended: show, output: show });
 }
 
