@@ -1,0 +1,117 @@
+/**
+ * The node's kernel: holds what every Service calls for, and loads all of it as one table. Changes that come together are loaded together; the table is loaded again from time to time, and so
+ * mended if somebody has touched it.
+ */
+import { spawn } from 'node:child_process';
+import { existsSync, readdirSync, writeFileSync } from 'node:fs';
+import type { Logger } from '../../sdk/index.ts';
+import { renderRuleset, type RulesetOptions } from './ruleset.ts';
+import type { PortRule } from './service-rules.ts';
+
+export interface DataplaneOptions extends RulesetOptions {
+  /** The bridge of the pods' network. */
+  readonly bridge: () => string | undefined;
+  readonly logger: Logger;
+}
+
+const GATHER_MS = 15;
+const RELOAD_MS = 30_000;
+const NFT_TIMEOUT_MS = 10_000;
+
+export class Dataplane {
+  readonly #options: DataplaneOptions;
+  readonly #rules = new Map<string, readonly PortRule[]>();
+  #loading: Promise<void> | undefined;
+  #reloader: NodeJS.Timeout | undefined;
+
+  constructor(options: DataplaneOptions) {
+    this.#options = options;
+  }
+
+  installed(service: string): readonly PortRule[] {
+    return this.#rules.get(service) ?? [];
+  }
+
+  /** Takes over everything at once, so that a restart never leaves the node with less than it had. */
+  async start(rules: ReadonlyMap<string, readonly PortRule[]>): Promise<void> {
+    for (const [service, wanted] of rules) if (wanted.length > 0) this.#rules.set(service, wanted);
+    await this.#load();
+    this.#reloader = setInterval(
+      () =>
+        void this.#load().catch((error: unknown) =>
+          this.#options.logger.error({ err: error }, 'the service rules could not be loaded'),
+        ),
+      RELOAD_MS,
+    );
+  }
+
+  /** Resolves when the kernel has it. Rejects with what nft said. */
+  async install(service: string, rules: readonly PortRule[]): Promise<void> {
+    const before = this.#rules.get(service);
+    if (rules.length > 0) this.#rules.set(service, rules);
+    else this.#rules.delete(service);
+    try {
+      await this.#soon();
+    } catch (error) {
+      if (before) this.#rules.set(service, before);
+      else this.#rules.delete(service);
+      throw error;
+    }
+  }
+
+  /** The rules stay: the pods go on serving while the controller is away. */
+  stop(): void {
+    clearInterval(this.#reloader);
+  }
+
+  #soon(): Promise<void> {
+    this.#loading ??= new Promise<void>((resolve, reject) => {
+      setTimeout(() => {
+        this.#loading = undefined;
+        this.#load().then(resolve, reject);
+      }, GATHER_MS);
+    });
+    return this.#loading;
+  }
+
+  async #load(): Promise<void> {
+    this.#openBridge();
+    await nft(renderRuleset([...this.#rules.values()].flat(), this.#options));
+  }
+
+  /** Lets a pod reach itself through its Service, and the host's loopback reach pods through node ports. */
+  #openBridge(): void {
+    const bridge = this.#options.bridge();
+    if (bridge === undefined) return;
+    try {
+      writeFileSync(`/proc/sys/net/ipv4/conf/${bridge}/route_localnet`, '1');
+      const ports = `/sys/class/net/${bridge}/brif`;
+      if (existsSync(ports)) for (const port of readdirSync(ports)) writeFileSync(`${ports}/${port}/hairpin_mode`, '1');
+    } catch (error) {
+      this.#options.logger.warn(
+        { err: error, bridge },
+        'the bridge could not be opened; pods may not reach themselves through their Services',
+      );
+    }
+  }
+}
+
+function nft(script: string): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const child = spawn('nft', ['-f', '-'], {
+      stdio: ['pipe', 'ignore', 'pipe'],
+      timeout: NFT_TIMEOUT_MS,
+      env: { ...process.env, PATH: `${process.env['PATH'] ?? ''}:/usr/sbin:/sbin` },
+    });
+    let complaint = '';
+    child.stderr.on('data', (chunk: Buffer) => (complaint = (complaint + chunk.toString()).slice(0, 2000)));
+    child.on('error', reject);
+    child.stdin.on('error', () => undefined);
+    child.on('close', (code, signal) =>
+      code === 0
+        ? resolve()
+        : reject(new Error(`nft refused the service rules (${signal ?? code}): ${complaint.trim()}`)),
+    );
+    child.stdin.end(script);
+  });
+}

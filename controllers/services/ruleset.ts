@@ -1,0 +1,74 @@
+/**
+ * All Services of the node as one nftables table, in the text that `nft -f` takes: loaded whole and at once, so that the kernel never has half of it. Pure.
+ */
+import type { PortRule } from './service-rules.ts';
+
+export interface RulesetOptions {
+  /** The instance's own table, so that instances on one machine leave each other alone. */
+  readonly table: string;
+  readonly podCidr: string;
+}
+
+const block = (kind: string, name: string, lines: readonly string[]): string =>
+  [`  ${kind} ${name} {`, ...lines.map((line) => `    ${line}`), '  }'].join('\n');
+
+const elements = (items: readonly string[]): string[] =>
+  items.length === 0 ? [] : [`elements = { ${items.join(', ')} }`];
+
+/** One connection goes to one target, chosen at random. */
+function serviceChain({ id, protocol, targets }: PortRule): string {
+  const choices = targets.map(({ address, port }, index) => `${index} : ${address} . ${port}`);
+  return block('chain', `svc_${id}`, [
+    `meta l4proto ${protocol} dnat ip to numgen random mod ${targets.length} map { ${choices.join(', ')} }`,
+  ]);
+}
+
+export function renderRuleset(rules: readonly PortRule[], { table, podCidr }: RulesetOptions): string {
+  const served = rules.filter(({ targets }) => targets.length > 0);
+  const unserved = rules.filter(({ targets }) => targets.length === 0);
+  const intake = (rule: PortRule) => rule.addresses.map((address) => `${address} . ${rule.protocol} . ${rule.port}`);
+  const nodePort = (rule: PortRule) => (rule.nodePort === undefined ? [] : [`${rule.protocol} . ${rule.nodePort}`]);
+  const goto = (match: string, { id }: PortRule) => `${match} : goto svc_${id}`;
+  const selves = [...new Set(served.flatMap(({ targets }) => targets.map(({ address }) => `${address} . ${address}`)))];
+  const dispatch = [
+    'ip daddr . meta l4proto . th dport vmap @services',
+    'fib daddr type local meta l4proto . th dport vmap @nodeports',
+  ];
+  const refuse = [
+    'ip daddr . meta l4proto . th dport @unserved reject',
+    'fib daddr type local meta l4proto . th dport @unservednodeports reject',
+  ];
+  return [
+    // Adding it first makes the deletion succeed whether or not the table is there; all of it is one transaction.
+    `add table ip ${table}`,
+    `delete table ip ${table}`,
+    `table ip ${table} {`,
+    ...served.map(serviceChain),
+    block('map', 'services', [
+      'type ipv4_addr . inet_proto . inet_service : verdict',
+      ...elements(served.flatMap((rule) => intake(rule).map((match) => goto(match, rule)))),
+    ]),
+    block('map', 'nodeports', [
+      'type inet_proto . inet_service : verdict',
+      ...elements(served.flatMap((rule) => nodePort(rule).map((match) => goto(match, rule)))),
+    ]),
+    block('set', 'unserved', ['type ipv4_addr . inet_proto . inet_service', ...elements(unserved.flatMap(intake))]),
+    block('set', 'unservednodeports', ['type inet_proto . inet_service', ...elements(unserved.flatMap(nodePort))]),
+    block('set', 'selves', ['type ipv4_addr . ipv4_addr', ...elements(selves)]),
+    block('chain', 'dispatch', dispatch),
+    block('chain', 'prerouting', ['type nat hook prerouting priority dstnat; policy accept;', 'jump dispatch']),
+    block('chain', 'output', ['type nat hook output priority -100; policy accept;', 'jump dispatch']),
+    block('chain', 'postrouting', [
+      'type nat hook postrouting priority srcnat; policy accept;',
+      // A pod that reaches itself, and a process of the host that asked its loopback address, must see the answer come back through here.
+      'ct status dnat ip saddr . ip daddr @selves masquerade',
+      'ct status dnat ip saddr 127.0.0.0/8 masquerade',
+      `ct status dnat ip saddr != ${podCidr} ip daddr ${podCidr} masquerade`,
+    ]),
+    block('chain', 'refuse_forwarded', ['type filter hook forward priority -1; policy accept;', refuse[0] ?? '']),
+    block('chain', 'refuse_outgoing', ['type filter hook output priority -1; policy accept;', ...refuse]),
+    block('chain', 'refuse_incoming', ['type filter hook input priority -1; policy accept;', ...refuse]),
+    '}',
+    '',
+  ].join('\n');
+}
