@@ -1,0 +1,150 @@
+/**
+ * `npm test`: set-up, the static checks, then every test file with tap against real servers that are started once here. Words after `npm test --` choose the files whose path holds one of them, and
+ * leave the checks out. Files named `*.serial.test.ts` run afterwards, one by one: they restart what the others share.
+ */
+import { spawn } from 'node:child_process';
+import { readdirSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import path from 'node:path';
+import { createInterface } from 'node:readline';
+import { SetUpError } from '../../cli/set-up/requirement.ts';
+import { startTestServers } from './test-servers.ts';
+
+const root = process.env['RECKON_ROOT'] ?? process.cwd();
+const tests = path.join(root, 'dist', 'test');
+const jobs = 2;
+/** One file may take so long; the longest kill, wait and recover. */
+const fileTimeoutSeconds = 300;
+/** Of what a file said, so much is kept for when it fails. */
+const maxBlockLines = 5000;
+
+interface Count {
+  readonly passed: number;
+  readonly failed: number;
+}
+
+async function run(): Promise<number> {
+  const wanted = process.argv.slice(3);
+  const say = (line: string): void => void process.stderr.write(`${line}\n`);
+  const counts: Count[] = [];
+  if (wanted.length === 0) for (const check of checks()) counts.push(await runCheck(check, say));
+  const servers = await startTestServers(say);
+  const interrupted = new AbortController();
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => interrupted.abort());
+  try {
+    const files = testFiles(wanted);
+    if (files.length === 0) say('No test file matches.');
+    const environment = { RECKON_TEST_SERVERS: JSON.stringify(servers.addresses) };
+    const isSerial = (file: string): boolean => file.endsWith('.serial.test.js');
+    counts.push(await runTap({ files: files.filter((file) => !isSerial(file)), jobs, environment, signal: interrupted.signal }));
+    counts.push(await runTap({ files: files.filter(isSerial), jobs: 1, environment, signal: interrupted.signal }));
+  } finally {
+    await servers.stop();
+  }
+  const passed = counts.reduce((sum, count) => sum + count.passed, 0);
+  const failed = counts.reduce((sum, count) => sum + count.failed, 0) + (interrupted.signal.aborted ? 1 : 0);
+  process.stdout.write(`\n${passed} passed, ${failed} failed\n`);
+  return failed === 0 && passed > 0 ? 0 : 1;
+}
+
+interface Check {
+  readonly name: string;
+  readonly program: string;
+  readonly args: readonly string[];
+}
+
+/** What `npm run check` does, one by one. */
+function checks(): readonly Check[] {
+  const require = createRequire(import.meta.url);
+  const program = (name: string, bin: string): string => path.join(path.dirname(require.resolve(`${name}/package.json`)), bin);
+  return [
+    { name: 'types', program: program('typescript', 'bin/tsc'), args: ['-p', 'tsconfig.json', '--noEmit', '--tsBuildInfoFile', 'dist/.check.tsbuildinfo'] },
+    { name: 'format', program: program('prettier', 'bin/prettier.cjs'), args: ['--check', '--log-level=warn', '--cache', '--cache-location=dist/.prettier-cache', '.'] },
+    { name: 'lint', program: program('oxlint', 'bin/oxlint'), args: ['--type-aware'] },
+  ];
+}
+
+async function runCheck(check: Check, say: (line: string) => void): Promise<Count> {
+  const startedMs = Date.now();
+  const child = spawn(process.execPath, [check.program, ...check.args], { cwd: root, stdio: ['ignore', 'pipe', 'pipe'] });
+  let output = '';
+  child.stdout.on('data', (chunk: Buffer) => (output += chunk.toString()));
+  child.stderr.on('data', (chunk: Buffer) => (output += chunk.toString()));
+  const code = await new Promise<number | null>((resolve) => child.once('close', resolve));
+  if (code !== 0) say(output);
+  say(`check: ${check.name} ${code === 0 ? 'passed' : 'FAILED'} (${((Date.now() - startedMs) / 1000).toFixed(1)} s)`);
+  return code === 0 ? { passed: 1, failed: 0 } : { passed: 0, failed: 1 };
+}
+
+function testFiles(wanted: readonly string[]): readonly string[] {
+  return readdirSync(tests, { recursive: true, encoding: 'utf8' })
+    .filter((file) => file.endsWith('.test.js') && (wanted.length === 0 || wanted.some((word) => file.includes(word))))
+    .map((file) => path.join(tests, file))
+    .sort();
+}
+
+interface TapRun {
+  readonly files: readonly string[];
+  readonly jobs: number;
+  readonly environment: Readonly<Record<string, string>>;
+  readonly signal: AbortSignal;
+}
+
+/** One line a file that passes; everything that a file said when it fails. */
+async function runTap(run: TapRun): Promise<Count> {
+  if (run.files.length === 0) return { passed: 0, failed: 0 };
+  const require = createRequire(import.meta.url);
+  const program = path.join(path.dirname(require.resolve('tap/package.json')), 'dist', 'esm', 'run.mjs');
+  const flags = [`--jobs=${run.jobs}`, `--timeout=${fileTimeoutSeconds}`, '--disable-coverage', '--allow-empty-coverage', '--reporter=tap'];
+  const child = spawn(process.execPath, [program, 'run', ...flags, ...run.files], {
+    cwd: root,
+    stdio: ['ignore', 'pipe', 'inherit'],
+    env: { ...process.env, ...run.environment },
+  });
+  run.signal.addEventListener('abort', () => child.kill('SIGTERM'), { once: true });
+  const report = new TapReport((line) => void process.stdout.write(`${line}\n`));
+  for await (const line of createInterface({ input: child.stdout })) report.line(line);
+  const code = child.exitCode ?? (await new Promise<number | null>((resolve) => child.once('close', resolve)));
+  const { count } = report;
+  // A runner that broke, or a file that ended without a word, must not pass for success.
+  return code !== 0 && count.failed === 0 ? { passed: count.passed, failed: 1 } : count;
+}
+
+/** Reads TAP 14 as tap writes it: a file's own lines indented, then its verdict. */
+class TapReport {
+  readonly #show: (line: string) => void;
+  #block: string[] = [];
+  #closing = '';
+
+  constructor(show: (line: string) => void) {
+    this.#show = show;
+  }
+
+  line(line: string): void {
+    if (/^# \{ total: /.test(line)) this.#closing = line;
+    if (line.startsWith(' ')) {
+      this.#block.push(line);
+      if (this.#block.length > maxBlockLines) this.#block.shift();
+      return;
+    }
+    if (!/^(not )?ok /.test(line)) return;
+    if (line.startsWith('not ok')) for (const said of this.#block) this.#show(said);
+    this.#block = [];
+    this.#show(line.replace(/(ok) \d+ - /, '$1  ').replace(/# time=([\d.]+)ms/, (_, ms: string) => `(${(Number(ms) / 1000).toFixed(1)} s)`));
+  }
+
+  /** tap's own closing comment: `# { total: 12, pass: 11, fail: 1 }`. */
+  get count(): Count {
+    const number = (name: string): number => Number(new RegExp(`\\b${name}: (\\d+)`).exec(this.#closing)?.[1] ?? 0);
+    return { passed: number('pass'), failed: number('fail') };
+  }
+}
+
+run().then(
+  (code) => process.exit(code),
+  (error: unknown) => {
+    process.stderr.write(`\nreckon: ${error instanceof SetUpError ? error.message : error instanceof Error ? (error.stack ?? error.message) : String(error)}\n`);
+    process.stdout.write('\n0 passed, 1 failed\n');
+    process.exit(1);
+  },
+);
