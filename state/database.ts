@@ -75,6 +75,8 @@ export function newPool(options: PoolOptions): pg.Pool {
     types: typeParsers,
   });
   pool.on('error', () => undefined);
+  // The pool listens only to clients that are idle. One that is lost while it is lent says so to its query; without a listener of its own it would also end the process.
+  pool.on('connect', (client) => client.on('error', () => undefined));
   return pool;
 }
 

@@ -64,6 +64,9 @@ export function isUnavailable(error: unknown): boolean {
   return UNAVAILABLE_CODES.has(code) || /^(08|53)/.test(code) || UNAVAILABLE_MESSAGE.test(error.message);
 }
 
+/** Within this a caller is told that the database does not answer, however many statements were still to come. */
+const ANSWER_DEADLINE_MS = 2_900;
+
 /** Runs `work`; what PostgreSQL's absence throws becomes a StateUnavailableError, everything else passes. */
 export async function translated<T>(work: () => Promise<T>): Promise<T> {
   try {
@@ -71,5 +74,22 @@ export async function translated<T>(work: () => Promise<T>): Promise<T> {
   } catch (error) {
     if (!isUnavailable(error)) throw error;
     throw new StateUnavailableError('the state database cannot be reached', { cause: error });
+  }
+}
+
+/** As `translated`, and rejects with StateUnavailableError when the answer takes too long; what is under way then ends by its own time-outs. */
+export async function answered<T>(work: () => Promise<T>): Promise<T> {
+  const deadline = new AbortController();
+  const late = new Promise<never>((_, reject) => {
+    const timer = setTimeout(
+      () => reject(new StateUnavailableError('the state database did not answer in time')),
+      ANSWER_DEADLINE_MS,
+    );
+    deadline.signal.addEventListener('abort', () => clearTimeout(timer));
+  });
+  try {
+    return await Promise.race([translated(work), late]);
+  } finally {
+    deadline.abort();
   }
 }

@@ -8,7 +8,7 @@ import { sql } from 'kysely';
 import type { Kysely, RawBuilder } from 'kysely';
 import type { ObjectKey } from '../event-log/event-log.ts';
 import { newKysely } from './database.ts';
-import { HistoryBehindError, HistoryGoneError, translated } from './errors.ts';
+import { HistoryBehindError, HistoryGoneError, answered } from './errors.ts';
 import { joinNames, toChange, toVersion, versionColumns } from './version.ts';
 import type { Change, Version, VersionRow } from './version.ts';
 
@@ -80,7 +80,7 @@ export class History {
   }
 
   cursor(): Promise<HistoryCursor> {
-    return translated(async () => {
+    return answered(async () => {
       const query = sql<CursorRow>`select sequence, floor, generation, updated_at from projection`;
       const row = (await query.execute(this.#db)).rows[0]!;
       return { sequence: row.sequence, floor: row.floor, generation: row.generation, updatedAt: row.updated_at };
@@ -100,7 +100,7 @@ export class History {
 
   /** One record, or undefined where none with that sequence was recorded. */
   recordAt(sequence: number): Promise<Version | undefined> {
-    return translated(async () => {
+    return answered(async () => {
       const query = sql<VersionRow>`select ${versionColumns} from records r ${joinNames} where r.sequence = ${sequence}`;
       return (await query.execute(this.#db)).rows.map(toVersion)[0];
     });
@@ -110,7 +110,7 @@ export class History {
   versions(key: ObjectKey, options: { before?: number; limit: number }): Promise<readonly Version[]> {
     const before = options.before ?? Number.MAX_SAFE_INTEGER;
     const limit = bounded(options.limit);
-    return translated(async () => {
+    return answered(async () => {
       const query = sql<VersionRow>`
         select ${versionColumns}
         from resources k
@@ -126,7 +126,7 @@ export class History {
 
   /** The lives of whatever had this uid, as their newest versions (a tombstone where it has ended). */
   byUid(uid: string): Promise<readonly Version[]> {
-    return translated(async () => {
+    return answered(async () => {
       const query = sql<VersionRow>`
         select ${versionColumns}
         from lifetimes l join resources k on k.id = l.resource join records r on r.sequence = l.sequence
@@ -137,7 +137,7 @@ export class History {
 
   /** The records that name a sequence as their cause, oldest first. */
   causedBy(sequence: number, options: { after?: number; limit: number }): Promise<readonly Version[]> {
-    return translated(async () => {
+    return answered(async () => {
       const query = sql<VersionRow>`
         select ${versionColumns} from records r ${joinNames}
         where r.causes @> array[${sequence}]::bigint[] and r.sequence > ${options.after ?? 0}
@@ -148,7 +148,7 @@ export class History {
 
   /** The object as it was at a sequence (at the end of the transaction, if the sequence is in one); undefined where it was not alive. */
   objectAt(key: ObjectKey, sequence: number): Promise<Version | undefined> {
-    return translated(async () => {
+    return answered(async () => {
       const moment = await this.#moment(sequence);
       const query = sql<VersionRow>`
         select ${versionColumns}
@@ -167,7 +167,7 @@ export class History {
   /** Every object of a resource as it was at a sequence; pages of one sequence fit together. */
   listAt(filter: ResourceFilter, sequence: number, options: { after?: PageStart; limit: number }): Promise<ListPage> {
     const limit = bounded(options.limit);
-    return translated(async () => {
+    return answered(async () => {
       const moment = await this.#moment(sequence);
       const { after } = options;
       const query = sql<VersionRow>`
@@ -193,7 +193,7 @@ export class History {
   /** The records of a resource after one sequence up to another (inclusive), in log order, each with the version before it. */
   changes(filter: ResourceFilter, after: number, upTo: number, limit: number): Promise<ChangesPage> {
     const max = bounded(limit);
-    return translated(async () => {
+    return answered(async () => {
       await this.#within(upTo, sql`after < ${upTo} and floor - 1 > ${after} and floor - 1 > after`);
       const query = sql<VersionRow & { previous: string | null }>`
         select ${versionColumns}, (
@@ -216,7 +216,7 @@ export class History {
    * then it is one of them.
    */
   sequenceAt(time: Date): Promise<number> {
-    return translated(async () => {
+    return answered(async () => {
       // Halves the range of sequences until neighbours are left: some twenty probes of the primary key in a million records, and no index on time.
       const query = sql<{ sequence: number; rest: number }>`
         with recursive search (low, high) as (

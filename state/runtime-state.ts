@@ -5,7 +5,7 @@
 import { sql } from 'kysely';
 import type { Kysely, RawBuilder, Transaction } from 'kysely';
 import { newKysely } from './database.ts';
-import { translated } from './errors.ts';
+import { answered } from './errors.ts';
 import { toFacts, toRow } from './runtime-rows.ts';
 import type {
   AddressFacts,
@@ -104,7 +104,7 @@ export class RuntimeState {
 
   /** Every node that has ever sent a heartbeat and was not forgotten, with the heartbeat's age by the database's clock. */
   nodes(): Promise<readonly NodeState[]> {
-    return translated(async () => {
+    return answered(async () => {
       const age = sql<number>`(extract(epoch from clock_timestamp() - heartbeat_at) * 1000)::float8`.as(
         'heartbeat_age_ms',
       );
@@ -115,7 +115,7 @@ export class RuntimeState {
   }
 
   containersOfPod(podUid: string): Promise<readonly ContainerFacts[]> {
-    return translated(async () => {
+    return answered(async () => {
       const query = this.db
         .selectFrom('containers')
         .selectAll()
@@ -127,7 +127,7 @@ export class RuntimeState {
   }
 
   containersOfNode(node: string): Promise<readonly ContainerFacts[]> {
-    return translated(async () => {
+    return answered(async () => {
       const rows = await this.db.selectFrom('containers').selectAll().where('node', '=', node).orderBy('id').execute();
       return rows.map((row) => toFacts<ContainerFacts>(row));
     });
@@ -157,7 +157,7 @@ export class RuntimeState {
     after?: number;
     limit?: number;
   }): Promise<readonly RuntimeEvent[]> {
-    return translated(async () => {
+    return answered(async () => {
       let query = this.db.selectFrom('runtime_events').selectAll();
       if (filter.podUid !== undefined) query = query.where('pod_uid', '=', filter.podUid);
       if (filter.node !== undefined) query = query.where('node', '=', filter.node);
@@ -172,7 +172,7 @@ export class RuntimeState {
   }
 
   #ofNode<Facts>(table: 'images' | 'volumes' | 'addresses' | 'usage', node: string): Promise<readonly Facts[]> {
-    return translated(async () => {
+    return answered(async () => {
       const query = sql<object>`select * from ${sql.table(table)} where node = ${node} order by ${sql.ref(TABLES[table].key)}`;
       return (await query.execute(this.db)).rows.map((row) => toFacts<Facts>(row));
     });
@@ -202,7 +202,7 @@ export class AgentState extends RuntimeState {
   }
 
   removeContainer(node: string, id: string): Promise<void> {
-    return translated(async () => {
+    return answered(async () => {
       await this.db.deleteFrom('containers').where('node', '=', node).where('id', '=', id).execute();
     });
   }
@@ -228,7 +228,7 @@ export class AgentState extends RuntimeState {
   /** The node is alive; by the database's clock. */
   heartbeat(node: string, info: NodeInfo): Promise<void> {
     const { bootId = null, capacity = {}, ...rest } = info;
-    return translated(async () => {
+    return answered(async () => {
       await sql`
         insert into nodes (name, heartbeat_at, boot_id, capacity, info)
         values (${node}, clock_timestamp(), ${bootId}, ${JSON.stringify(capacity)}::jsonb, ${JSON.stringify(rest)}::jsonb)
@@ -249,7 +249,7 @@ export class AgentState extends RuntimeState {
   }
 
   #write(work: (db: Transaction<RuntimeTables>) => Promise<void>): Promise<void> {
-    return translated(() => this.db.transaction().execute(work));
+    return answered(() => this.db.transaction().execute(work));
   }
 }
 

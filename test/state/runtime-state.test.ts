@@ -1,6 +1,10 @@
 /** Migrations and runtime state on a real PostgreSQL. */
+import { existsSync } from 'node:fs';
+import { readFile } from 'node:fs/promises';
+import path from 'node:path';
 import t from 'tap';
 import { DatabaseNewerError, StateUnavailableError } from '../../state/errors.ts';
+import { openHistory } from '../../state/history.ts';
 import { migrate } from '../../state/migrate.ts';
 import type { ContainerFacts } from '../../state/runtime-facts.ts';
 import { openAgentState, openRuntimeState } from '../../state/runtime-state.ts';
@@ -211,4 +215,42 @@ await t.test('without PostgreSQL an agent is told so within 3 s, and goes on whe
   await postgres.start();
   await agent.recordSnapshot('node-1', { containers: [container('a')] });
   t.equal((await agent.containersOfNode('node-1')).length, 1);
+});
+
+await t.test('a PostgreSQL that hangs is no different', async (t) => {
+  const databaseUrl = await postgres.createDatabase();
+  await migrate(databaseUrl);
+  const agent = openAgentState(databaseUrl);
+  const history = openHistory(databaseUrl);
+  t.teardown(async () => {
+    await agent.close();
+    await history.close();
+  });
+  await agent.heartbeat('node-1', {});
+  await history.cursor();
+  const backends = await query<{ pid: number }>(
+    databaseUrl,
+    'select pid from pg_stat_activity where datname is not null',
+  );
+  const main = Number((await readFile(path.join(postgres.folder, 'data', 'postmaster.pid'), 'utf8')).split('\n')[0]);
+  const pids = [main, ...backends.map(({ pid }) => pid)];
+  const signal = (name: NodeJS.Signals): void =>
+    pids.forEach((pid) => existsSync(`/proc/${pid}`) && process.kill(pid, name));
+  signal('SIGSTOP');
+  const startedMs = performance.now();
+  try {
+    await Promise.all([
+      t.rejects(agent.recordSnapshot('node-1', { containers: [container('a')] }), StateUnavailableError),
+      t.rejects(history.listAt({ group: '', resource: 'pods' }, 0, { limit: 10 }), StateUnavailableError),
+      t.rejects(agent.nodes(), StateUnavailableError),
+    ]);
+    t.ok(performance.now() - startedMs < 3_200, 'within 3 s');
+  } finally {
+    signal('SIGCONT');
+  }
+  await agent.recordSnapshot('node-1', { containers: [container('b')] });
+  t.same(
+    (await agent.containersOfNode('node-1')).map(({ id }) => id),
+    ['b'],
+  );
 });
