@@ -3,6 +3,7 @@
  */
 import { badRequest } from '../errors.ts';
 import { MAX_DEPTH } from './depth.ts';
+import { findFault } from './json-fault.ts';
 
 export interface Parsed {
   readonly value: unknown;
@@ -50,16 +51,15 @@ function refuseDepth(body: Uint8Array): void {
   }
 }
 
-/** V8 says what; the offset, line and column say where. */
 function explain(text: string, cause: unknown): string {
-  const says = cause instanceof Error ? cause.message : String(cause);
   if (text.trim() === '') return 'unexpected end of JSON input (the body is empty)';
-  const position = /position (\d+)/.exec(says)?.[1];
-  if (position === undefined) return says;
-  const offset = Number(position);
+  const fault = findFault(text);
+  if (!fault) return cause instanceof Error ? cause.message : String(cause);
+  const { offset, expected } = fault;
   const before = text.slice(0, offset);
-  const line = before.split('\n').length;
-  return `${says.split(' in JSON')[0]} at offset ${offset} (line ${line}, column ${offset - before.lastIndexOf('\n')})`;
+  const place = `offset ${offset} (line ${before.split('\n').length}, column ${offset - before.lastIndexOf('\n')})`;
+  if (offset >= text.length) return `unexpected end of JSON input at ${place}: expected ${expected}`;
+  return `invalid character ${JSON.stringify(text[offset])} at ${place}: expected ${expected}`;
 }
 
 interface Level {

@@ -67,7 +67,7 @@ function parse(text: string): Document.Parsed {
       uniqueKeys: false,
       lineCounter: lines,
       prettyErrors: false,
-      logLevel: 'silent',
+      logLevel: 'error',
     });
   } catch (cause) {
     throw refused(cause instanceof RangeError ? 'the document nests too deep' : String(cause), cause);

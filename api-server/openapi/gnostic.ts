@@ -6,7 +6,8 @@ import { BYTES, FIXED64, VARINT } from '../codec/wire-reader.ts';
 import { WireWriter } from '../codec/wire-writer.ts';
 import type { OpenApiV2 } from './openapi-v2.ts';
 
-export const OPENAPI_V2_PROTOBUF = 'application/com.github.proto-openapi.spec.v2@v1.0+protobuf';
+/** As the answer's Content-Type: the `@` of the name that clients ask by is not allowed in one. */
+export const OPENAPI_V2_PROTOBUF = 'application/com.github.proto-openapi.spec.v2.v1.0+protobuf';
 
 type Node = Readonly<Record<string, unknown>>;
 type Write = (writer: WireWriter, value: never) => void;
