@@ -8,6 +8,7 @@ import { openSecretKeys } from '../event-log/keys.ts';
 import { openHistory } from '../state/history.ts';
 import { bootstrap } from './bootstrap.ts';
 import type { Services } from './call.ts';
+import { startRetention } from './retention.ts';
 import { ApiServer } from './server.ts';
 import { ObjectStore } from './store/object-store.ts';
 import { Past } from './store/past.ts';
@@ -75,6 +76,8 @@ export async function startApiServer(options: ApiServerOptions): Promise<{ port:
       () => undefined,
       (error: Error) => error.message,
     );
+  if (past)
+    startRetention({ ...connection, natsUrl, keys, past, isLive: (uid) => store.hasUid(uid), signal: stopping.signal });
   const readiness = async () => ({
     log: await fault(log.lastSequence()),
     cache: shelves.log.stream.complete ? undefined : 'still filling',

@@ -6,7 +6,7 @@ import type { ApiObject, ResourceDefinition } from '../../api-schemas/schema.ts'
 import { GuardError, LogUnavailableError, TooLargeError } from '../../event-log/event-log.ts';
 import type { EventLog, ObjectKey, Plane, Verb, Write } from '../../event-log/event-log.ts';
 import { internal, tooLarge, unavailable } from '../errors.ts';
-import { makeEntry, type Entry } from './entry.ts';
+import { entryId, makeEntry, type Entry } from './entry.ts';
 import type { ResourceCache } from './resource-cache.ts';
 import type { Sealer } from './seal.ts';
 import type { StreamCache } from './stream-cache.ts';
@@ -62,6 +62,27 @@ export class ObjectStore {
 
   cache(definition: ResourceDefinition): ResourceCache {
     return this.stream(definition).resource(definition.group, definition.resource);
+  }
+
+  /** Whether any stored object has this uid. Looks at every object: for rare questions. */
+  hasUid(uid: string): boolean {
+    for (const { stream } of [this.#options.log, this.#options.ephemeral]) {
+      for (const [, cache] of stream.resources()) if (cache.list().some((entry) => entry.uid === uid)) return true;
+    }
+    return false;
+  }
+
+  /**
+   * Learns the guard of an object that is not there from the log itself: the tombstone that the cache remembers may have been trimmed meanwhile, and then the guard is 0 again.
+   */
+  async refreshGuard(definition: ResourceDefinition, key: ObjectKey): Promise<void> {
+    await this.current(definition);
+    try {
+      const newest = await this.#shelf(definition).log.newest(key);
+      if (!newest) this.cache(definition).forgetTombstone(entryId(key));
+    } catch (error) {
+      throw translate(error);
+    }
   }
 
   /** Makes the cache of this kind as new as the log itself was when the call began. Rejects with 503. */

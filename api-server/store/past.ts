@@ -49,6 +49,20 @@ export class Past {
     return { events, position: page.position };
   }
 
+  /** The sequence up to which everything is in the history. */
+  async recordedUpTo(): Promise<number> {
+    return (await translated(0, () => this.#history.cursor())).sequence;
+  }
+
+  /** When the object with this uid was deleted, in RFC 3339; `never` while it was not; undefined when the history knows no such object. */
+  async endOf(uid: string): Promise<string | undefined> {
+    const last = (await translated(0, () => this.#history.byUid(uid))).reduce<Version | undefined>(
+      (newest, one) => (newest && newest.sequence > one.sequence ? newest : one),
+      undefined,
+    );
+    return last && (last.verb === 'delete' ? last.time : 'never');
+  }
+
   close(): Promise<void> {
     return this.#history.close();
   }

@@ -67,9 +67,9 @@ export class ResourceCache {
     if (announce) this.#publish({ type: 'DELETED', entry: final(previous), previous });
   }
 
-  /** Forgets tombstones below the floor: the log has trimmed them, and the guard of those objects is 0 again. */
-  forgetTombstonesBelow(floor: number): void {
-    for (const [id, sequence] of this.#tombstones) if (sequence < floor) this.#tombstones.delete(id);
+  /** The log has trimmed it: the object's guard is 0 again. */
+  forgetTombstone(id: string): void {
+    this.#tombstones.delete(id);
   }
 
   /** Forgets everything, to be filled from a new snapshot. */

@@ -48,7 +48,7 @@ export async function createObject(call: Call, proposed: ApiObject, options: Wri
     } catch (error) {
       if (!(error instanceof GuardError)) throw error;
       if (attempt >= MAX_RETRIES) throw alreadyExists(definition, object.metadata.name);
-      await services.store.current(definition);
+      await services.store.refreshGuard(definition, keyOf(call, object.metadata.name));
     }
   }
 }
