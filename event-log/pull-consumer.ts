@@ -2,7 +2,7 @@
  * One ephemeral, ordered, acknowledgement-free pull consumer: messages in order, or the news that it is lost (gap, silence, disconnect, deletion), upon which its
  * owner makes another. Bounded: it asks for more only as what it has is taken. Used by the follower and the trimmer.
  */
-import type { Msg, Subscription } from 'nats';
+import type { Msg, MsgHdrs, Subscription } from 'nats';
 import type { LogConnection } from './connection.ts';
 import type { StoredMessage } from './record.ts';
 
@@ -154,11 +154,8 @@ export class PullConsumer {
       else if (this.#buffer.length === 0) this.#hush();
       return;
     }
-    const left = Number(headers?.get('Nats-Pending-Messages'));
-    if (
-      headers &&
-      (headers.code === 408 || headers.code === 404 || (headers.code === 409 && Number.isSafeInteger(left) && left > 0))
-    ) {
+    if (headers && endsPull(headers)) {
+      const left = Number(headers.get('Nats-Pending-Messages'));
       this.#outstanding = Math.max(0, this.#outstanding - (Number.isSafeInteger(left) ? left : BATCH));
       this.#pull();
       return;
@@ -239,6 +236,12 @@ export class PullConsumer {
   #notify(): void {
     this.#wake?.();
   }
+}
+
+/** One pull is over, for want of time or messages or because its bytes are used up; the consumer itself lives on. */
+function endsPull(headers: MsgHdrs): boolean {
+  if (headers.code === 408 || headers.code === 404) return true;
+  return headers.code === 409 && /^(Batch Completed|Message Size Exceeds MaxBytes)/.test(headers.description);
 }
 
 /** `$JS.ACK.<stream>.<consumer>.<times>.<stream sequence>.<consumer sequence>.<time>.<pending>`, or with domain and account in front (ADR-15). */
