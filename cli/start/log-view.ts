@@ -18,8 +18,12 @@ type Level = 'trace' | 'debug' | 'info' | 'warn' | 'error' | 'fatal';
 const ranks: Record<Level, number> = { trace: 10, debug: 20, info: 30, warn: 40, error: 50, fatal: 60 };
 const maxFileBytes = 20 * 1024 * 1024;
 const maxValueLength = 240;
-const nameWidth = 12;
-const hidden = new Set(['level', 'time', 'msg', 'pid', 'hostname', 'name', 'v', 'stack']);
+const nameWidth = 16;
+/** Kept in the file; on the terminal they would hide the rest. */
+const hidden = new Set(['level', 'time', 'msg', 'pid', 'hostname', 'name', 'v', 'stack', 'controller', 'controllers', 'causes', 'identity', 'lease', 'tookMs', 'position']);
+/** What every start and stop brings, and every few seconds: shown on the terminal only at `debug`. */
+const routineMessages = new Set(['following the log', 'leading', 'stopped leading', 'stopped', 'created the stream']);
+const routineActions = new Set(['run-probe', 'prepare-volumes']);
 
 const paint = { dim: '2', red: '31', yellow: '33', bold: '1' } as const;
 const nameColours = ['36', '32', '35', '34', '96', '92', '95', '94'];
@@ -40,7 +44,20 @@ export class LogView {
     const record = parseRecord(line);
     if (record === undefined) return this.#show(process, plainLevel(line), plainText(line), {});
     const { msg, message, ...fields } = record;
-    this.#show(process, levelOf(record['level']), String(msg ?? message ?? ''), fields);
+    const text = String(msg ?? message ?? '');
+    const level = levelOf(record['level']);
+    // The shared process speaks for several: show which.
+    const who = String(record['controller'] ?? process);
+    if (text === 'action') return this.#action(who, level, fields);
+    this.#show(who, level === 'info' && routineMessages.has(text) ? 'debug' : level, text, fields);
+  }
+
+  /** `create pods default/web-1: 2 of 3 replicas are there`: what a controller did, and why. */
+  #action(who: string, level: Level, fields: Record<string, unknown>): void {
+    const { verb, resource, subresource, namespace, name, key, because, ...rest } = fields;
+    const where = [namespace ?? '', name ?? key ?? ''].filter(Boolean).join('/');
+    const what = [verb, [resource, subresource].filter(Boolean).join('/'), where].filter(Boolean).join(' ');
+    this.#show(who, level === 'info' && routineActions.has(String(verb)) ? 'debug' : level, `${what}${because ? `: ${String(because)}` : ''}`, rest);
   }
 
   /** A line of the supervisor's own. */
@@ -113,9 +130,9 @@ function levelOf(level: unknown): Level {
   return (found as Level | undefined) ?? 'info';
 }
 
-/** What the servers say of themselves in the normal course is for the file alone. */
+/** What the servers say of themselves in the normal course is for the file alone; nats-server's passwords stand in a file that only we can read. */
 function plainLevel(line: string): Level {
-  if (/^(LOG|DETAIL|HINT|STATEMENT|CONTEXT): |\[(INF|DBG|TRC)\] /.test(line)) return 'debug';
+  if (/^(LOG|DETAIL|HINT|STATEMENT|CONTEXT): |\[(INF|DBG|TRC)\] |Plaintext passwords/.test(line)) return 'debug';
   if (/^WARNING: |\[WRN\] /.test(line)) return 'warn';
   return /^(ERROR|FATAL|PANIC): |\[(ERR|FTL)\] /.test(line) ? 'error' : 'info';
 }

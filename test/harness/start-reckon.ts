@@ -18,6 +18,8 @@ export interface StartReckonOptions {
   /** Absent: all. */
   readonly controllers?: readonly string[];
   readonly runtime?: 'docker' | 'simulated';
+  /** Applies the example, as `npm start` does; `start` then waits for its last line. */
+  readonly hello?: boolean;
   readonly environment?: Readonly<Record<string, string>>;
 }
 
@@ -32,6 +34,8 @@ export interface RunningReckon {
   readonly instance: Instance;
   readonly kubeconfig: string;
   readonly dockerHost: string;
+  /** What the terminal showed since the last start. */
+  output(): string;
   /** Rejects, with what kubectl said, when it fails. */
   kubectl(words: string, options?: KubectlOptions): Promise<string>;
   /** The same without judging; words may be given one by one where they hold spaces. */
@@ -56,12 +60,13 @@ const startLimitMs = 90_000;
 const stopLimitMs = 40_000;
 const kubectlLimitMs = 60_000;
 const pollMs = 50;
+const keptOutput = 64 * 1024;
 
 /** The test's end stops it and removes its home, containers, volumes, networks and nftables table. */
 export async function startReckon(t: Teardown, options: StartReckonOptions = {}): Promise<RunningReckon> {
   const { kubectl, dockerHost } = await serverAddresses(t);
   const home = await mkdtemp(path.join(tmpdir(), 'reckon-home-'));
-  const flags = ['start', '--no-hello', ...(await portFlags()), '--runtime', options.runtime ?? 'docker'];
+  const flags = ['start', ...(options.hello ? [] : ['--no-hello']), ...(await portFlags()), '--runtime', options.runtime ?? 'docker'];
   if (options.controllers !== undefined) flags.push('--controllers', options.controllers.join(','));
   const supervisor = new SupervisorHandle(home, flags, options.environment ?? {});
   t.teardown(async () => {
@@ -70,7 +75,11 @@ export async function startReckon(t: Teardown, options: StartReckonOptions = {})
     if (instance !== undefined && options.runtime !== 'simulated') await removeEverythingOf(instance, dockerHost);
     await rm(home, { recursive: true, force: true });
   });
-  await supervisor.start();
+  const start = async (): Promise<void> => {
+    await supervisor.start();
+    if (options.hello) await supervisor.shows(/Ctrl-C stops Reckon|did not come up/, startLimitMs);
+  };
+  await start();
   const kubeconfig = kubeconfigFile(home, 'admin');
   const tryKubectl: RunningReckon['tryKubectl'] = (words, { input, timeoutMs = kubectlLimitMs } = {}) => {
     const args = typeof words === 'string' ? words.split(/\s+/).filter(Boolean) : words;
@@ -83,6 +92,7 @@ export async function startReckon(t: Teardown, options: StartReckonOptions = {})
     instance: await loadInstance(home),
     kubeconfig,
     dockerHost,
+    output: () => supervisor.said,
     tryKubectl,
     async kubectl(words, kubectlOptions) {
       const { code, stdout, stderr } = await tryKubectl(words, kubectlOptions);
@@ -108,7 +118,7 @@ export async function startReckon(t: Teardown, options: StartReckonOptions = {})
     processes: () => runningProcesses(home),
     logs: (name) => readFile(path.join(home, 'logs', `${name}.log`), 'utf8').catch(() => ''),
     stop: () => supervisor.stop(),
-    start: () => supervisor.start(),
+    start,
   };
 }
 
@@ -117,6 +127,7 @@ class SupervisorHandle {
   readonly #flags: readonly string[];
   readonly #environment: Readonly<Record<string, string>>;
   #child: ChildProcess | undefined;
+  said = '';
 
   constructor(home: string, flags: readonly string[], environment: Readonly<Record<string, string>>) {
     this.#home = home;
@@ -134,19 +145,27 @@ class SupervisorHandle {
       detached: true,
     });
     this.#child = child;
-    let said = '';
+    this.said = '';
     const hear = (chunk: Buffer): void => {
-      said = (said + chunk.toString()).slice(-8000);
+      this.said = (this.said + chunk.toString()).slice(-keptOutput);
       if (process.env['RECKON_TEST_LOG']) process.stderr.write(chunk);
     };
     child.stdout?.on('data', hear);
     child.stderr?.on('data', hear);
     const ready = new Promise<void>((resolve, reject) => {
       child.on('message', () => resolve());
-      child.once('exit', () => reject(new Error(`the instance did not start: ${said}`)));
-      setTimeout(() => reject(new Error(`the instance did not start in time: ${said}`)), startLimitMs).unref();
+      child.once('exit', () => reject(new Error(`the instance did not start: ${this.said}`)));
+      setTimeout(() => reject(new Error(`the instance did not start in time: ${this.said}`)), startLimitMs).unref();
     });
     await ready;
+  }
+
+  async shows(pattern: RegExp, timeoutMs: number): Promise<void> {
+    const untilMs = Date.now() + timeoutMs;
+    while (!pattern.test(this.said)) {
+      if (Date.now() > untilMs) throw new Error(`the instance did not show ${pattern} in time: ${this.said}`);
+      await sleep(pollMs);
+    }
   }
 
   async stop(): Promise<void> {

@@ -1,0 +1,114 @@
+/** `npm start` as a newcomer meets it, and as an operator does: stopped, started again, killed, started twice. Whole instances on real servers. */
+import { readFileSync } from 'node:fs';
+import path from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { connect } from 'nats';
+import t from 'tap';
+import { loopback, natsUrl } from '../../cli/instance.ts';
+import { runCommand } from '../../cli/set-up/command.ts';
+import { docker } from '../harness/docker-cleaning.ts';
+import { startReckon, type RunningReckon } from '../harness/start-reckon.ts';
+
+const main = path.join(import.meta.dirname, '..', '..', 'cli', 'main.js');
+
+/** Of an instance's containers: id and when it was started. */
+async function containers(reckon: RunningReckon): Promise<readonly string[]> {
+  const filters = encodeURIComponent(JSON.stringify({ label: [`reckon.dev/instance=${reckon.instance.settings.clusterId}`] }));
+  const list = (await docker(reckon.dockerHost, 'GET', `/containers/json?filters=${filters}`)) as { Id: string }[];
+  const states = await Promise.all(list.map(({ Id }) => docker(reckon.dockerHost, 'GET', `/containers/${Id}/json`) as Promise<{ Id: string; State: { StartedAt: string } }>));
+  return states.map(({ Id, State }) => `${Id} ${State.StartedAt}`).sort();
+}
+
+t.test('the example comes up, answers, and is found again by the next start', async (t) => {
+  const reckon = await startReckon(t, { hello: true });
+  const address = /The example answers at (\S+)/.exec(reckon.output())?.[1];
+  t.ok(address, 'the address is shown');
+  t.match(reckon.output(), /Hello from hello-/, 'with the answer');
+  t.match(reckon.output(), /Try next[^]*export KUBECONFIG=.*\n(.*kubectl .*\n){3}/);
+  t.match(await reckon.kubectl('get deployment hello'), /3\/3/);
+  t.match(await reckon.kubectl('get persistentvolumeclaim hello -o jsonpath={.status.phase}'), /Bound/);
+  const before = await containers(reckon);
+  t.equal(before.length, 3, 'a pod of one container is one container');
+
+  await reckon.stop();
+  t.match(reckon.output(), /Reckon has stopped/);
+  t.strictSame(await containers(reckon), before, 'containers run on');
+
+  const startedMs = Date.now();
+  await reckon.start();
+  t.ok(Date.now() - startedMs < 20_000, `the second start took ${Date.now() - startedMs} ms`);
+  t.match(reckon.output(), /Visit \d+ of those that the volume remembers/);
+  t.match(await reckon.kubectl('get deployment hello'), /3\/3/);
+  t.strictSame(await containers(reckon), before, 'none was restarted or replaced');
+});
+
+t.test('processes come back', async (t) => {
+  const reckon = await startReckon(t, { runtime: 'simulated', controllers: ['projection', 'namespaces'] });
+  const { home } = reckon;
+  const { ports } = reckon.instance.settings;
+
+  await t.test('each that is killed is started again, and the API answers', async (t) => {
+    for (const name of ['projection', 'controllers', 'api-server', 'postgres', 'nats']) {
+      const pid = await reckon.kill(name, 'SIGKILL');
+      await reckon.restarted(name, pid);
+      t.pass(`${name} runs again`);
+    }
+    await t.resolves(untilTrue(async () => (await reckon.tryKubectl('create configmap after-the-kills')).code === 0, 30_000));
+    t.match(await reckon.kubectl('get configmap after-the-kills'), /after-the-kills/);
+  });
+
+  await t.test('a second start on the same home says that one runs', async (t) => {
+    const { code, stderr } = await runCommand(process.execPath, [main, 'start', '--no-hello'], { environment: { RECKON_HOME: home }, timeoutMs: 30_000 });
+    t.equal(code, 1);
+    t.match(stderr, /already runs from .*RECKON_HOME/s);
+  });
+
+  await t.test('a taken port is named, with the flag that moves it', async (t) => {
+    const words = ['start', '--no-hello', '--runtime', 'simulated', '--nats-port', String(ports.nats)];
+    const { code, stderr } = await runCommand(process.execPath, [main, ...words], { environment: { RECKON_HOME: t.testdir() }, timeoutMs: 60_000 });
+    t.equal(code, 1);
+    t.match(stderr, new RegExp(`Port ${ports.nats} .*NATS.* is taken.*--nats-port`));
+  });
+
+  await t.test('killed with -9, the supervisor takes all with it, and the next start works', async (t) => {
+    const records = JSON.parse(readFileSync(path.join(home, 'run', 'processes.json'), 'utf8')) as Record<string, { pid: number }>;
+    const pids = Object.values(records).map(({ pid }) => pid);
+    t.equal(pids.length, 6, 'supervisor, nats, postgres, API server, projection, controllers');
+    await reckon.kill('supervisor', 'SIGKILL');
+    await t.resolves(untilTrue(async () => !pids.some(isAlive), 20_000), 'no orphan is left');
+    await reckon.start();
+    t.match(await reckon.kubectl('get configmap after-the-kills'), /after-the-kills/, 'with all that was acknowledged');
+  });
+});
+
+t.test('in NATS, whoever only reads cannot write or see the keys of Secrets', async (t) => {
+  const { instance } = await startReckon(t, { runtime: 'simulated', controllers: [] });
+  const url = `${loopback}:${instance.settings.ports.nats}`;
+  const { reader, apiServer } = instance.credentials.nats;
+  const connection = await connect({ servers: url, user: reader.user, pass: reader.password, noAsyncTraces: true });
+  t.teardown(() => connection.close());
+  const ask = (subject: string, body = '') => connection.request(subject, body, { timeout: 3000 }).then((message) => message.string());
+  t.match(await ask('$JS.API.STREAM.INFO.RECKON'), /"last_seq"/, 'it may look');
+  const forbidden = ['reckon.desired.core.configmaps.default.x', 'reckon.keys.x', '$JS.API.STREAM.DELETE.RECKON', '$JS.API.STREAM.PURGE.RECKON', '$JS.API.STREAM.MSG.GET.RECKON_KEYS', '$JS.API.CONSUMER.CREATE.RECKON_KEYS'];
+  for (const subject of forbidden) await t.rejects(ask(subject), /permissions|Permissions/, subject);
+  await t.rejects(connect({ servers: url }), /Authorization/i, 'nobody comes in without a login');
+  const writer = await connect({ servers: natsUrl(instance, 'apiServer').replace(/\/\/.*@/, '//'), user: apiServer.user, pass: apiServer.password });
+  t.teardown(() => writer.close());
+  t.match((await writer.request('$JS.API.STREAM.INFO.RECKON_KEYS', '', { timeout: 3000 })).string(), /"last_seq"/);
+});
+
+function isAlive(pid: number): boolean {
+  try {
+    return !/^State:\s+[ZX]/m.test(readFileSync(`/proc/${pid}/status`, 'utf8'));
+  } catch {
+    return false;
+  }
+}
+
+async function untilTrue(condition: () => Promise<boolean>, timeoutMs: number): Promise<void> {
+  const untilMs = Date.now() + timeoutMs;
+  while (!(await condition())) {
+    if (Date.now() > untilMs) throw new Error(`not so after ${timeoutMs} ms`);
+    await sleep(200);
+  }
+}
