@@ -79,7 +79,12 @@ export class Operations {
       case 'start-container':
         this.#keepFolder(key, action.uid);
         this.starts.begin(`${action.uid}/${action.container}`, where, () =>
-          startContainer(this.#context, this.#startGate, { action, key, causes }),
+          startContainer(this.#context, this.#startGate, {
+            action,
+            key,
+            causes,
+            pulled: this.pulledFor.get(`${action.uid}/${action.container}`) === action.attempt,
+          }),
         );
         return;
       case 'pull-image':

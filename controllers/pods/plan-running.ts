@@ -27,7 +27,7 @@ export function planRunningPod(context: { pod: Pod; observed: Observed; view: Po
   const begun = mains.some(hasBegun);
   const groundReady = volumesReady && (!sandboxed || sandboxRuns);
 
-  if (sandboxed && !sandboxRuns && view.sandbox !== undefined) {
+  if (sandboxed && !sandboxRuns) {
     for (const { current } of view.slots) {
       if (current !== undefined && runs(current))
         planStop({

@@ -34,10 +34,14 @@ export function viewPod(pod: Pod, observed: Observed): PodView {
     ]),
   );
   const slots = slotsOf(pod).map((slot): SlotView => {
-    const [current, previous, ...older] = newestFirst.filter(
+    const status = recorded.get(slot.name);
+    const attempts = newestFirst.filter(
       (container) => container.labels[CONTAINER_LABEL] === slot.name && roleOf(container) !== 'sandbox',
     );
-    const status = recorded.get(slot.name);
+    // The status knows of an attempt that the engine has no more: somebody took it away.
+    const isLost = status !== undefined && attempts[0] !== undefined && attemptOf(attempts[0]) < status.restartCount;
+    const current = isLost ? undefined : attempts[0];
+    const [previous, ...older] = isLost ? attempts : attempts.slice(1);
     return {
       slot,
       ...(current === undefined ? {} : { current }),

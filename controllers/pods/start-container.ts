@@ -34,7 +34,12 @@ const TERMINATION_PATH = '/dev/termination-log';
 export async function startContainer(
   context: AgentContext,
   gate: Gate,
-  options: { action: StartAction; key: { namespace: string; name: string }; causes: readonly number[] },
+  options: {
+    action: StartAction;
+    key: { namespace: string; name: string };
+    causes: readonly number[];
+    pulled?: boolean;
+  },
 ): Promise<void> {
   const { action, key } = options;
   const pod = wantedPod(context, key, action.uid);
@@ -45,6 +50,14 @@ export async function startContainer(
   await gate.pass(async () => {
     // The pod may have been deleted while this waited.
     if (wantedPod(context, key, action.uid) === undefined) return;
+    if (slot !== undefined && options.pulled !== true) {
+      context.record(
+        pod,
+        'Normal',
+        'Pulled',
+        `Container image "${slot.container.image ?? ''}" already present on machine`,
+      );
+    }
     const id = await create(context, pod, spec, slot?.container);
     try {
       await context.runtime.startContainer(id);
