@@ -4,7 +4,16 @@
  */
 import { spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { copyFileSync, existsSync, mkdirSync, readFileSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import {
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  readFileSync,
+  readdirSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 
@@ -12,7 +21,20 @@ const root = path.dirname(path.dirname(fileURLToPath(import.meta.url)));
 const dist = path.join(root, 'dist');
 const buildStamp = path.join(dist, '.build-stamp.json');
 /** The folders that `tsconfig.json` compiles. */
-const rooms = ['api-schemas', 'api-server', 'bench', 'cli', 'controllers', 'event-log', 'examples', 'migrations', 'runtime', 'sdk', 'state', 'test'];
+const rooms = [
+  'api-schemas',
+  'api-server',
+  'bench',
+  'cli',
+  'controllers',
+  'event-log',
+  'examples',
+  'migrations',
+  'runtime',
+  'sdk',
+  'state',
+  'test',
+];
 const minimumNode = [20, 19];
 
 const entries = {
@@ -43,7 +65,10 @@ async function runQuietly(command, args, what) {
   let output = '';
   child.stdout.on('data', (chunk) => (output += chunk));
   child.stderr.on('data', (chunk) => (output += chunk));
-  const ticking = setInterval(() => say(`  … still at it after ${Math.round((Date.now() - startedMs) / 1000)} s`), 10_000);
+  const ticking = setInterval(
+    () => say(`  … still at it after ${Math.round((Date.now() - startedMs) / 1000)} s`),
+    10_000,
+  );
   const code = await new Promise((resolve) => {
     child.on('error', (error) => {
       output += String(error);
@@ -64,13 +89,20 @@ function packagesAreCurrent() {
   if (!existsSync(installedPath)) return false;
   const wanted = JSON.parse(readFileSync(path.join(root, 'package-lock.json'), 'utf8')).packages;
   const installed = JSON.parse(readFileSync(installedPath, 'utf8')).packages;
-  return Object.entries(wanted).every(([place, entry]) => place === '' || entry.optional || entry.devOptional || installed[place]?.version === entry.version);
+  return Object.entries(wanted).every(
+    ([place, entry]) =>
+      place === '' || entry.optional || entry.devOptional || installed[place]?.version === entry.version,
+  );
 }
 
 async function bringPackages() {
   if (packagesAreCurrent()) return;
   say('set-up: npm packages: installing what package-lock.json lists …');
-  await runQuietly('npm', ['ci', '--include=dev', '--no-audit', '--no-fund', '--loglevel=error'], 'Installing the npm packages');
+  await runQuietly(
+    'npm',
+    ['ci', '--include=dev', '--no-audit', '--no-fund', '--loglevel=error'],
+    'Installing the npm packages',
+  );
 }
 
 /** @returns {Map<string, { size: number, modified: number }>} every file of the rooms, by its path from the root */
@@ -102,7 +134,10 @@ function copyPlainFiles(files) {
 
 async function compile() {
   const files = sourceFiles();
-  const digest = createHash('sha256').update(readFileSync(path.join(root, 'tsconfig.json'))).update(JSON.stringify([...files])).digest('hex');
+  const digest = createHash('sha256')
+    .update(readFileSync(path.join(root, 'tsconfig.json')))
+    .update(JSON.stringify([...files]))
+    .digest('hex');
   const last = existsSync(buildStamp) ? JSON.parse(readFileSync(buildStamp, 'utf8')) : { digest: '', files: [] };
   if (last.digest === digest) return;
   say('set-up: compiling …');

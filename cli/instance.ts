@@ -11,7 +11,13 @@ import { chmod, mkdir, readFile, rename, writeFile } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import path from 'node:path';
 import { chooseRanges, choosePort, machineAddress, addressOf, numberOf } from './instance/addresses.ts';
-import { createAuthority, isCurrent, issueCertificate, type Identity, type KeyAndCertificate } from './instance/certificates.ts';
+import {
+  createAuthority,
+  isCurrent,
+  issueCertificate,
+  type Identity,
+  type KeyAndCertificate,
+} from './instance/certificates.ts';
 import { writeKubeconfig } from './instance/kubeconfig.ts';
 
 export type PortName = 'api' | 'nats' | 'postgres' | 'agent';
@@ -67,7 +73,8 @@ export interface OpenOptions {
 /** Makes the home folder at the first call, completes it where a newer Reckon wants more, and renews certificates. */
 export async function openInstance(options: OpenOptions): Promise<Instance> {
   const { home } = options;
-  for (const folder of ['', 'pki', 'kubeconfigs', 'nats', 'postgres', 'logs', 'run']) await mkdir(path.join(home, folder), { recursive: true, mode: 0o700 });
+  for (const folder of ['', 'pki', 'kubeconfigs', 'nats', 'postgres', 'logs', 'run'])
+    await mkdir(path.join(home, folder), { recursive: true, mode: 0o700 });
   await chmod(home, 0o700);
   const settings = await settle(home, options.ports ?? {});
   const credentials = (await readJson<Credentials>(path.join(home, 'credentials.json'))) ?? newCredentials();
@@ -79,7 +86,10 @@ export async function openInstance(options: OpenOptions): Promise<Instance> {
 export async function loadInstance(home: string): Promise<Instance> {
   const settings = await readJson<InstanceSettings>(path.join(home, 'instance.json'));
   const credentials = await readJson<Credentials>(path.join(home, 'credentials.json'));
-  if (settings === undefined || credentials === undefined) throw new Error(`There is no Reckon instance in ${home}: \`reckon start\` makes one, and RECKON_HOME names another folder.`);
+  if (settings === undefined || credentials === undefined)
+    throw new Error(
+      `There is no Reckon instance in ${home}: \`reckon start\` makes one, and RECKON_HOME names another folder.`,
+    );
   return { home, settings, credentials };
 }
 
@@ -100,7 +110,11 @@ async function newSettings(wanted: Partial<Record<PortName, number>>): Promise<I
   }
   const clusterId = letters(8);
   const ranges = await chooseRanges(randomInt(2 ** 20));
-  const nodeName = hostname().toLowerCase().replaceAll(/[^a-z0-9.-]/g, '-').replaceAll(/^[^a-z0-9]+|[^a-z0-9]+$/g, '') || 'node';
+  const nodeName =
+    hostname()
+      .toLowerCase()
+      .replaceAll(/[^a-z0-9.-]/g, '-')
+      .replaceAll(/^[^a-z0-9]+|[^a-z0-9]+$/g, '') || 'node';
   return {
     clusterId,
     ports: ports as Record<PortName, number>,
@@ -157,10 +171,18 @@ export async function issueIdentities(instance: Instance, controllers: readonly 
   const server = `https://${loopback}:${settings.ports.api}`;
   for (const [name, identity] of identities(settings, controllers)) {
     const before = await readPair(home, name);
-    const pair = before !== undefined && isCurrent(before, authority, identity, nowMs) ? before : issueCertificate(authority, identity, nowMs);
+    const pair =
+      before !== undefined && isCurrent(before, authority, identity, nowMs)
+        ? before
+        : issueCertificate(authority, identity, nowMs);
     if (pair !== before) await writePair(home, name, pair);
     if (name === apiServerIdentity) continue;
-    await writeKubeconfig(kubeconfigFile(home, name), { server, ca: authority.cert, user: identity.commonName, credentials: pair });
+    await writeKubeconfig(kubeconfigFile(home, name), {
+      server,
+      ca: authority.cert,
+      user: identity.commonName,
+      credentials: pair,
+    });
   }
 }
 
@@ -171,19 +193,41 @@ export function kubeconfigFile(home: string, identity: string): string {
 export async function readTls(home: string, identity: string): Promise<TlsFiles> {
   const authority = await readPair(home, 'ca');
   const pair = await readPair(home, identity);
-  if (authority === undefined || pair === undefined) throw new Error(`There is no certificate for ${identity} in ${path.join(home, 'pki')}: \`reckon start\` makes them.`);
+  if (authority === undefined || pair === undefined)
+    throw new Error(
+      `There is no certificate for ${identity} in ${path.join(home, 'pki')}: \`reckon start\` makes them.`,
+    );
   return { ca: authority.cert, ...pair };
 }
 
 function identities(settings: InstanceSettings, controllers: readonly string[]): Map<string, Identity> {
-  const addresses = [...new Set([loopback, '::1', machineAddress(), addressOf(numberOf(settings.serviceCidr.split('/')[0]!) + 1)])];
-  const services = ['kubernetes', 'kubernetes.default', 'kubernetes.default.svc', 'kubernetes.default.svc.cluster.local'];
+  const addresses = [
+    ...new Set([loopback, '::1', machineAddress(), addressOf(numberOf(settings.serviceCidr.split('/')[0]!) + 1)]),
+  ];
+  const services = [
+    'kubernetes',
+    'kubernetes.default',
+    'kubernetes.default.svc',
+    'kubernetes.default.svc.cluster.local',
+  ];
   const all = new Map<string, Identity>([
-    [apiServerIdentity, { commonName: 'system:apiserver', organizations: ['system:masters'], hosts: ['localhost', ...services, ...addresses] }],
+    [
+      apiServerIdentity,
+      {
+        commonName: 'system:apiserver',
+        organizations: ['system:masters'],
+        hosts: ['localhost', ...services, ...addresses],
+      },
+    ],
     [adminIdentity, { commonName: 'admin', organizations: ['system:masters'], hosts: [] }],
   ]);
-  for (const name of controllers) all.set(name, { commonName: `system:controller:${name}`, organizations: ['system:controllers'], hosts: [] });
-  all.set(agentIdentity, { commonName: `system:node:${settings.nodeName}`, organizations: ['system:nodes'], hosts: [settings.nodeName, 'localhost', ...addresses] });
+  for (const name of controllers)
+    all.set(name, { commonName: `system:controller:${name}`, organizations: ['system:controllers'], hosts: [] });
+  all.set(agentIdentity, {
+    commonName: `system:node:${settings.nodeName}`,
+    organizations: ['system:nodes'],
+    hosts: [settings.nodeName, 'localhost', ...addresses],
+  });
   return all;
 }
 
@@ -210,7 +254,10 @@ export function natsUrl(instance: Instance, who: keyof Credentials['nats']): str
 /** With the role's login in it; DATABASE_URL wins. */
 export function databaseUrl(instance: Instance, role: DatabaseRole): string {
   const { user, password } = instance.credentials.postgres[role];
-  return process.env['DATABASE_URL'] || `postgres://${user}:${password}@${loopback}:${instance.settings.ports.postgres}/${databaseName}`;
+  return (
+    process.env['DATABASE_URL'] ||
+    `postgres://${user}:${password}@${loopback}:${instance.settings.ports.postgres}/${databaseName}`
+  );
 }
 
 // --- Files --------------------------------------------------------------------------------------------------------------------------------------------------------

@@ -36,7 +36,12 @@ Examples
   reckon run deployments replicasets                two controllers, in a process of their own
 `;
 
-const portFlags: Record<string, PortName> = { 'api-port': 'api', 'nats-port': 'nats', 'postgres-port': 'postgres', 'agent-port': 'agent' };
+const portFlags: Record<string, PortName> = {
+  'api-port': 'api',
+  'nats-port': 'nats',
+  'postgres-port': 'postgres',
+  'agent-port': 'agent',
+};
 
 /** The words were not understood; the message says which. */
 class UsageError extends Error {
@@ -50,7 +55,8 @@ async function main(words: readonly string[]): Promise<number> {
       return startCommand(rest);
     case 'run': {
       const { positionals } = parse(rest, {});
-      if (positionals.length === 0) throw new UsageError('`reckon run` wants at least one controller, such as `reckon run deployments`.');
+      if (positionals.length === 0)
+        throw new UsageError('`reckon run` wants at least one controller, such as `reckon run deployments`.');
       const { runNamed } = await import('./run.ts');
       await runNamed(positionals);
       return 0;
@@ -73,7 +79,11 @@ async function main(words: readonly string[]): Promise<number> {
     case 'set-up': {
       const { values } = parse(rest, { runtime: { type: 'string' } });
       const { setUp } = await import('./set-up/set-up.ts');
-      await setUp({ runtime: runtimeOf(values['runtime']), hello: true, say: (line) => void process.stderr.write(`${line}\n`) });
+      await setUp({
+        runtime: runtimeOf(values['runtime']),
+        hello: true,
+        say: (line) => void process.stderr.write(`${line}\n`),
+      });
       return 0;
     }
     case 'version':
@@ -111,7 +121,9 @@ async function startCommand(words: readonly string[]): Promise<number> {
     runtime: runtimeOf(values['runtime']),
     hello: values['no-hello'] !== true,
     ports,
-    ...(values['controllers'] === undefined ? {} : { controllers: String(values['controllers']).split(',').filter(Boolean) }),
+    ...(values['controllers'] === undefined
+      ? {}
+      : { controllers: String(values['controllers']).split(',').filter(Boolean) }),
   });
 }
 
@@ -127,7 +139,8 @@ function parse(words: readonly string[], flags: Flags): { values: Record<string,
 
 function portNumber(flag: string, value: unknown): number {
   const number = Number(value);
-  if (!Number.isInteger(number) || number < 1 || number > 65535) throw new UsageError(`--${flag} wants a port from 1 to 65535, not '${String(value)}'.`);
+  if (!Number.isInteger(number) || number < 1 || number > 65535)
+    throw new UsageError(`--${flag} wants a port from 1 to 65535, not '${String(value)}'.`);
   return number;
 }
 

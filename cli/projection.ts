@@ -7,9 +7,15 @@ import { databaseUrl, homeFolder, loadInstance, natsUrl } from './instance.ts';
 export async function rebuild(): Promise<void> {
   const instance = await loadInstance(homeFolder());
   const logger = createLogger({ name: 'projection', level: 'warn' });
-  const log = await openLogReader({ url: natsUrl(instance, 'reader'), stream: 'log', logger, clientName: 'reckon projection rebuild' });
+  const log = await openLogReader({
+    url: natsUrl(instance, 'reader'),
+    stream: 'log',
+    logger,
+    clientName: 'reckon projection rebuild',
+  });
   const ending = new AbortController();
-  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => ending.abort(new Error('interrupted')));
+  for (const signal of ['SIGINT', 'SIGTERM'] as const)
+    process.once(signal, () => ending.abort(new Error('interrupted')));
   let shown = '';
   try {
     await rebuildProjection({

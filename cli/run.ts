@@ -12,7 +12,18 @@ import { createLogger } from '../sdk/logger.ts';
 import { runControllers } from '../sdk/run.ts';
 import { runProjection } from '../state/projection.ts';
 import { levelFromEnvironment } from './api-server.ts';
-import { databaseUrl, homeFolder, kubeconfigFile, loadInstance, natsUrl, readTls, type DatabaseRole, type Instance, type InstanceSettings, type TlsFiles } from './instance.ts';
+import {
+  databaseUrl,
+  homeFolder,
+  kubeconfigFile,
+  loadInstance,
+  natsUrl,
+  readTls,
+  type DatabaseRole,
+  type Instance,
+  type InstanceSettings,
+  type TlsFiles,
+} from './instance.ts';
 import { controllerNames, projectionName } from './start/processes.ts';
 import { runUntilTold, type Stoppable } from './until-told.ts';
 
@@ -83,15 +94,26 @@ function modulePath(name: string): string {
     return file;
   }
   const file = path.join(import.meta.dirname, '..', 'controllers', name, 'index.js');
-  if (!existsSync(file)) throw new Error(`There is no controller ${name}. There are: ${[projectionName, ...controllerNames()].join(', ')}.`);
+  if (!existsSync(file))
+    throw new Error(`There is no controller ${name}. There are: ${[projectionName, ...controllerNames()].join(', ')}.`);
   return file;
 }
 
 async function startProjection(instance: Instance, parent: Logger): Promise<Stoppable> {
   const logger = parent.child({ controller: projectionName });
-  const log = await openLogReader({ url: natsUrl(instance, 'reader'), stream: 'log', logger, clientName: 'reckon projection' });
+  const log = await openLogReader({
+    url: natsUrl(instance, 'reader'),
+    stream: 'log',
+    logger,
+    clientName: 'reckon projection',
+  });
   const ending = new AbortController();
-  const running = runProjection({ databaseUrl: databaseUrl(instance, 'projection'), log, signal: ending.signal, logger });
+  const running = runProjection({
+    databaseUrl: databaseUrl(instance, 'projection'),
+    log,
+    signal: ending.signal,
+    logger,
+  });
   return {
     async stop() {
       ending.abort();

@@ -38,7 +38,9 @@ function anyPort(): Promise<number> {
     server.once('error', reject);
     server.listen({ port: 0, host: loopback }, () => {
       const address = server.address();
-      server.close(() => (typeof address === 'object' && address !== null ? resolve(address.port) : reject(new Error('no port'))));
+      server.close(() =>
+        typeof address === 'object' && address !== null ? resolve(address.port) : reject(new Error('no port')),
+      );
     });
   });
 }
@@ -66,7 +68,9 @@ function freePlace(pool: string, seed: number, used: readonly Range[]): string {
     const last = first + rangeSize - 1;
     if (used.every((range) => range.last < first || range.first > last)) return `${addressOf(first)}/${rangeBits}`;
   }
-  throw new Error(`every /${rangeBits} of ${pool}/10 is routed on this machine: no address range is left for pods and Services`);
+  throw new Error(
+    `every /${rangeBits} of ${pool}/10 is routed on this machine: no address range is left for pods and Services`,
+  );
 }
 
 /** The kernel's IPv4 routes but for the default one. */
@@ -95,8 +99,12 @@ function interfaceRanges(): Range[] {
 
 /** The address by which others reach this machine, or the loopback's where it has no other. */
 export function machineAddress(): string {
-  const addresses = Object.entries(networkInterfaces()).flatMap(([name, list]) => (list ?? []).map((address) => ({ ...address, name })));
-  const outside = addresses.find((address) => address.family === 'IPv4' && !address.internal && !/^(docker|br-|veth|reckon)/.test(address.name));
+  const addresses = Object.entries(networkInterfaces()).flatMap(([name, list]) =>
+    (list ?? []).map((address) => ({ ...address, name })),
+  );
+  const outside = addresses.find(
+    (address) => address.family === 'IPv4' && !address.internal && !/^(docker|br-|veth|reckon)/.test(address.name),
+  );
   return outside?.address ?? loopback;
 }
 

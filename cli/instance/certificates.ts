@@ -2,9 +2,30 @@
  * The instance's own certificate authority and the certificates it signs: for the API server, the node agent, the admin and every controller (ECDSA P-256). An identity
  * is the certificate's subject: CN is the user, each O a group (https://kubernetes.io/docs/reference/access-authn-authz/authentication/#x509-client-certificates).
  */
-import { createHash, createPrivateKey, createPublicKey, generateKeyPairSync, randomBytes, sign, X509Certificate, type KeyObject } from 'node:crypto';
+import {
+  createHash,
+  createPrivateKey,
+  createPublicKey,
+  generateKeyPairSync,
+  randomBytes,
+  sign,
+  X509Certificate,
+  type KeyObject,
+} from 'node:crypto';
 import { isIP } from 'node:net';
-import { bitString, boolean, explicit, implicit, integer, objectIdentifier, octetString, sequence, setOf, time, utf8String } from './der.ts';
+import {
+  bitString,
+  boolean,
+  explicit,
+  implicit,
+  integer,
+  objectIdentifier,
+  octetString,
+  sequence,
+  setOf,
+  time,
+  utf8String,
+} from './der.ts';
 
 export interface KeyAndCertificate {
   /** PEM. */
@@ -68,11 +89,18 @@ export function issueCertificate(authority: KeyAndCertificate, identity: Identit
     extension(oid.basicConstraints, sequence(), true),
     // digitalSignature.
     extension(oid.keyUsage, bitString(Buffer.from([0b10000000]), 7), true),
-    extension(oid.extendedKeyUsage, sequence(...(identity.hosts.length > 0 ? [objectIdentifier(oid.serverAuth)] : []), objectIdentifier(oid.clientAuth))),
+    extension(
+      oid.extendedKeyUsage,
+      sequence(
+        ...(identity.hosts.length > 0 ? [objectIdentifier(oid.serverAuth)] : []),
+        objectIdentifier(oid.clientAuth),
+      ),
+    ),
     extension(oid.subjectKeyIdentifier, octetString(keyIdentifierOf(publicKey))),
     extension(oid.authorityKeyIdentifier, sequence(implicit(0, keyIdentifierOf(createPublicKey(signer))))),
   ];
-  if (identity.hosts.length > 0) extensions.push(extension(oid.subjectAltName, sequence(...identity.hosts.map(generalName))));
+  if (identity.hosts.length > 0)
+    extensions.push(extension(oid.subjectAltName, sequence(...identity.hosts.map(generalName))));
   const cert = certificate({
     issuer: subjectOf(authority.cert),
     subject: distinguishedName(identity),
@@ -86,11 +114,18 @@ export function issueCertificate(authority: KeyAndCertificate, identity: Identit
 }
 
 /** False when it runs out soon, was signed by another authority, or names other hosts. */
-export function isCurrent(held: KeyAndCertificate, authority: KeyAndCertificate, identity: Identity, nowMs: number): boolean {
+export function isCurrent(
+  held: KeyAndCertificate,
+  authority: KeyAndCertificate,
+  identity: Identity,
+  nowMs: number,
+): boolean {
   const parsed = new X509Certificate(held.cert);
   if (Date.parse(parsed.validTo) - nowMs < renewBeforeDays * DAY_MS) return false;
   if (!parsed.verify(createPublicKey(createPrivateKey(authority.key)))) return false;
-  return identity.hosts.every((host) => (isIP(host) === 0 ? parsed.checkHost(host) : parsed.checkIP(host)) !== undefined);
+  return identity.hosts.every(
+    (host) => (isIP(host) === 0 ? parsed.checkHost(host) : parsed.checkIP(host)) !== undefined,
+  );
 }
 
 interface CertificateParts {
@@ -129,7 +164,10 @@ function extension(id: string, value: Buffer, critical = false): Buffer {
 
 function distinguishedName(identity: Identity): Buffer {
   const attribute = (type: string, value: string): Buffer => setOf(sequence(objectIdentifier(type), utf8String(value)));
-  return sequence(...identity.organizations.map((organization) => attribute(oid.organization, organization)), attribute(oid.commonName, identity.commonName));
+  return sequence(
+    ...identity.organizations.map((organization) => attribute(oid.organization, organization)),
+    attribute(oid.commonName, identity.commonName),
+  );
 }
 
 /** Our own authority's name is its CN alone. */
@@ -147,15 +185,19 @@ function generalName(host: string): Buffer {
 
 function ipv6Bytes(address: string): Buffer {
   const [head = '', tail] = address.split('::');
-  const groups = (text: string | undefined): number[] => (text ? text.split(':').map((group) => Number.parseInt(group, 16)) : []);
+  const groups = (text: string | undefined): number[] =>
+    text ? text.split(':').map((group) => Number.parseInt(group, 16)) : [];
   const front = groups(head);
   const back = groups(tail);
-  const all = tail === undefined ? front : [...front, ...Array<number>(8 - front.length - back.length).fill(0), ...back];
+  const all =
+    tail === undefined ? front : [...front, ...Array<number>(8 - front.length - back.length).fill(0), ...back];
   return Buffer.from(all.flatMap((group) => [group >> 8, group & 0xff]));
 }
 
 function keyIdentifierOf(publicKey: KeyObject): Buffer {
-  return createHash('sha1').update(publicKey.export({ type: 'spki', format: 'der' })).digest();
+  return createHash('sha1')
+    .update(publicKey.export({ type: 'spki', format: 'der' }))
+    .digest();
 }
 
 function newKeys(): { publicKey: KeyObject; privateKey: KeyObject } {

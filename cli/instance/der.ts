@@ -44,5 +44,7 @@ export function objectIdentifier(dotted: string): Buffer {
 /** RFC 5280, 4.1.2.5: two digits of the year up to 2049. */
 export function time(date: Date): Buffer {
   const digits = date.toISOString().replaceAll(/[-:T]/g, '').slice(0, 14);
-  return date.getUTCFullYear() < 2050 ? element(0x17, Buffer.from(`${digits.slice(2)}Z`)) : element(0x18, Buffer.from(`${digits}Z`));
+  return date.getUTCFullYear() < 2050
+    ? element(0x17, Buffer.from(`${digits.slice(2)}Z`))
+    : element(0x18, Buffer.from(`${digits}Z`));
 }

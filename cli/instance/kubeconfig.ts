@@ -20,7 +20,12 @@ export async function writeKubeconfig(file: string, options: KubeconfigOptions):
     apiVersion: 'v1',
     kind: 'Config',
     clusters: [{ name: 'reckon', cluster: { server, 'certificate-authority-data': base64(ca) } }],
-    users: [{ name: user, user: { 'client-certificate-data': base64(credentials.cert), 'client-key-data': base64(credentials.key) } }],
+    users: [
+      {
+        name: user,
+        user: { 'client-certificate-data': base64(credentials.cert), 'client-key-data': base64(credentials.key) },
+      },
+    ],
     contexts: [{ name: 'reckon', context: { cluster: 'reckon', user } }],
     'current-context': 'reckon',
   };

@@ -57,7 +57,10 @@ const keysRequests = [
 const permissions: Record<NatsUser['may'], object> = {
   writer: { publish: { allow: ['reckon.>', '$JS.>', '_INBOX.>'] }, subscribe: { allow: ['_INBOX.>', 'reckon.>'] } },
   // No plain subscription to the subjects: that would show records before they are durable.
-  reader: { publish: { allow: [...readerRequests, '_INBOX.>'], deny: keysRequests }, subscribe: { allow: ['_INBOX.>'] } },
+  reader: {
+    publish: { allow: [...readerRequests, '_INBOX.>'], deny: keysRequests },
+    subscribe: { allow: ['_INBOX.>'] },
+  },
   everything: { publish: { allow: ['>'] }, subscribe: { allow: ['>'] } },
 };
 
@@ -68,8 +71,13 @@ export async function natsProcess(options: NatsServerOptions): Promise<ProcessSp
     host: options.host,
     port: options.port,
     max_payload: maxPayloadBytes,
-    jetstream: { store_dir: path.join(options.folder, 'jetstream'), ...(options.sync === 'default' ? {} : { sync_interval: 'always' }) },
-    authorization: { users: options.users.map(({ user, password, may }) => ({ user, password, permissions: permissions[may] })) },
+    jetstream: {
+      store_dir: path.join(options.folder, 'jetstream'),
+      ...(options.sync === 'default' ? {} : { sync_interval: 'always' }),
+    },
+    authorization: {
+      users: options.users.map(({ user, password, may }) => ({ user, password, permissions: permissions[may] })),
+    },
   };
   const file = path.join(options.folder, 'nats-server.conf');
   // The configuration language takes JSON as it is.

@@ -19,7 +19,11 @@ export interface RunAs {
 }
 
 /** The command, wrapped so that it gets the signal when its parent dies, and runs as another user if one is given. */
-export async function withParentDeathSignal(signal: 'TERM' | 'INT', command: readonly [string, ...string[]], as?: RunAs): Promise<readonly [string, ...string[]]> {
+export async function withParentDeathSignal(
+  signal: 'TERM' | 'INT',
+  command: readonly [string, ...string[]],
+  as?: RunAs,
+): Promise<readonly [string, ...string[]]> {
   setpriv ??= findSetpriv();
   const program = await setpriv;
   if (program === undefined) return command;

@@ -47,9 +47,23 @@ export async function prepareCluster(options: PostgresOptions): Promise<{ create
   }
   const password = await open(passwordFile, 'r');
   try {
-    const flags = ['--auth=scram-sha-256', '--pwfile=/proc/self/fd/3', '--locale=C.UTF-8', '--encoding=UTF8', ...(options.unsafeFast ? ['--no-sync'] : [])];
-    await runOnce(options, work, options.programs.initdb, [`--pgdata=${here}`, `--username=${options.superuser.user}`, ...flags], { extraFd: password.fd });
-    await runOnce(options, work, options.programs.postgres, ['--single', '-D', here, 'postgres'], { input: firstStatements(options) });
+    const flags = [
+      '--auth=scram-sha-256',
+      '--pwfile=/proc/self/fd/3',
+      '--locale=C.UTF-8',
+      '--encoding=UTF8',
+      ...(options.unsafeFast ? ['--no-sync'] : []),
+    ];
+    await runOnce(
+      options,
+      work,
+      options.programs.initdb,
+      [`--pgdata=${here}`, `--username=${options.superuser.user}`, ...flags],
+      { extraFd: password.fd },
+    );
+    await runOnce(options, work, options.programs.postgres, ['--single', '-D', here, 'postgres'], {
+      input: firstStatements(options),
+    });
   } finally {
     await password.close();
     await rm(passwordFile, { force: true });
@@ -62,16 +76,33 @@ export async function prepareCluster(options: PostgresOptions): Promise<{ create
 function firstStatements(options: PostgresOptions): string {
   const quoted = (text: string): string => `'${text.replaceAll("'", "''")}'`;
   const roles = options.roles.map(({ user, password }) => `CREATE ROLE ${user} LOGIN PASSWORD ${quoted(password)};`);
-  return [...roles, `CREATE DATABASE ${options.database} OWNER ${options.roles[0]?.user};`, `REVOKE ALL ON DATABASE ${options.database} FROM PUBLIC;`, ...grants(options), ''].join('\n');
+  return [
+    ...roles,
+    `CREATE DATABASE ${options.database} OWNER ${options.roles[0]?.user};`,
+    `REVOKE ALL ON DATABASE ${options.database} FROM PUBLIC;`,
+    ...grants(options),
+    '',
+  ].join('\n');
 }
 
 function grants(options: PostgresOptions): string[] {
   return options.roles.slice(1).map(({ user }) => `GRANT CONNECT ON DATABASE ${options.database} TO ${user};`);
 }
 
-async function runOnce(options: PostgresOptions, cwd: string, program: string, args: readonly string[], give: { extraFd?: number; input?: string }): Promise<void> {
+async function runOnce(
+  options: PostgresOptions,
+  cwd: string,
+  program: string,
+  args: readonly string[],
+  give: { extraFd?: number; input?: string },
+): Promise<void> {
   const { user } = options.programs;
-  const child = spawn(program, args, { cwd, env: serverEnvironment(), stdio: ['pipe', 'pipe', 'pipe', ...(give.extraFd === undefined ? [] : [give.extraFd])], ...(user ?? {}) });
+  const child = spawn(program, args, {
+    cwd,
+    env: serverEnvironment(),
+    stdio: ['pipe', 'pipe', 'pipe', ...(give.extraFd === undefined ? [] : [give.extraFd])],
+    ...(user ?? {}),
+  });
   let said = '';
   child.stdout?.on('data', (chunk: Buffer) => (said += chunk.toString()));
   child.stderr?.on('data', (chunk: Buffer) => (said += chunk.toString()));
@@ -82,7 +113,10 @@ async function runOnce(options: PostgresOptions, cwd: string, program: string, a
     child.once('close', resolve);
   });
   const failed = code !== 0 || (give.input !== undefined && /\b(ERROR|FATAL):/.test(said));
-  if (failed) throw new Error(`${path.basename(program)} failed with code ${code}: ${said.slice(-1500).replaceAll(/PASSWORD '[^']*'/g, "PASSWORD '…'")}`);
+  if (failed)
+    throw new Error(
+      `${path.basename(program)} failed with code ${code}: ${said.slice(-1500).replaceAll(/PASSWORD '[^']*'/g, "PASSWORD '…'")}`,
+    );
 }
 
 export async function postgresProcess(options: PostgresOptions): Promise<ProcessSpec> {

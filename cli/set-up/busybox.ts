@@ -17,7 +17,8 @@ export const busybox: Requirement<string> = {
     context.say("busybox: downloading busybox-static from this machine's Debian mirror, signature checked …");
     await bringDebianPackage({ package: 'busybox-static', suite: 'own' }, context);
   },
-  otherwise: "A statically linked busybox is missing, for the example's image: put one at /bin/busybox (Debian: apt-get install busybox-static), or start with --no-hello.",
+  otherwise:
+    "A statically linked busybox is missing, for the example's image: put one at /bin/busybox (Debian: apt-get install busybox-static), or start with --no-hello.",
 };
 
 const interpreterHeader = 3;

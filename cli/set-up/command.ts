@@ -24,7 +24,11 @@ export interface CommandOptions {
 const tickMs = 10_000;
 const defaultTimeoutMs = 600_000;
 
-export function runCommand(command: string, args: readonly string[], options: CommandOptions = {}): Promise<CommandResult> {
+export function runCommand(
+  command: string,
+  args: readonly string[],
+  options: CommandOptions = {},
+): Promise<CommandResult> {
   return new Promise((resolve) => {
     const startedMs = Date.now();
     const child = spawn(command, args, {
@@ -52,7 +56,11 @@ export function runCommand(command: string, args: readonly string[], options: Co
 }
 
 /** Rejects with the command and the end of what it said. */
-export async function runOrThrow(command: string, args: readonly string[], options: CommandOptions = {}): Promise<string> {
+export async function runOrThrow(
+  command: string,
+  args: readonly string[],
+  options: CommandOptions = {},
+): Promise<string> {
   const result = await runCommand(command, args, options);
   if (result.code !== 0) {
     const said = `${result.stderr}${result.stdout}`.trim().slice(-2000);

@@ -33,7 +33,9 @@ export async function bringDebianPackage(request: PackageRequest, context: SetUp
   await mkdir(work, { recursive: true });
   try {
     const apt = await privateApt({ source, suite, folder: path.join(context.cacheFolder, `apt-${suite}`) });
-    const update = await runCommand('apt-get', [...apt, 'update', '-qq'], { onTick: (seconds) => context.say(`  … still fetching package lists after ${seconds} s`) });
+    const update = await runCommand('apt-get', [...apt, 'update', '-qq'], {
+      onTick: (seconds) => context.say(`  … still fetching package lists after ${seconds} s`),
+    });
     const download = await runCommand('apt-get', [...apt, 'download', '-qq', request.package], { cwd: work });
     const archive = (await readdir(work)).find((name) => name.endsWith('.deb'));
     if (archive === undefined) {
@@ -58,8 +60,14 @@ export function unpackedProgram(context: SetUpContext, packageName: string, prog
 /** The options that keep apt to folders of our own. */
 async function privateApt(options: { source: DebianSource; suite: string; folder: string }): Promise<string[]> {
   const { source, suite, folder } = options;
-  for (const part of ['sources', 'lists/partial', 'cache/archives/partial']) await mkdir(path.join(folder, part), { recursive: true });
-  const stanza = ['Types: deb', `URIs: ${source.uri}`, `Suites: ${suite}`, `Components: ${source.components.includes('main') ? 'main' : source.components.join(' ')}`];
+  for (const part of ['sources', 'lists/partial', 'cache/archives/partial'])
+    await mkdir(path.join(folder, part), { recursive: true });
+  const stanza = [
+    'Types: deb',
+    `URIs: ${source.uri}`,
+    `Suites: ${suite}`,
+    `Components: ${source.components.includes('main') ? 'main' : source.components.join(' ')}`,
+  ];
   if (source.signedBy !== undefined) stanza.push(`Signed-By: ${source.signedBy}`);
   await writeFile(path.join(folder, 'sources', 'reckon.sources'), `${stanza.join('\n')}\n`);
   // What is installed or pinned here must not choose the version for us.
@@ -87,10 +95,14 @@ export async function machineSource(): Promise<DebianSource> {
   const texts = [await readOrEmpty('/etc/apt/sources.list')];
   const parts = await readdir('/etc/apt/sources.list.d').catch(() => []);
   for (const name of parts.sort()) {
-    if (name.endsWith('.list') || name.endsWith('.sources')) texts.push(await readOrEmpty(path.join('/etc/apt/sources.list.d', name)));
+    if (name.endsWith('.list') || name.endsWith('.sources'))
+      texts.push(await readOrEmpty(path.join('/etc/apt/sources.list.d', name)));
   }
-  const codename = /^VERSION_CODENAME=(.*)$/m.exec(await readOrEmpty('/etc/os-release'))?.[1]?.replaceAll('"', '') ?? 'stable';
-  const sources = texts.flatMap((text) => [...oneLineSources(text), ...stanzaSources(text)]).filter((source) => source.components.includes('main'));
+  const codename =
+    /^VERSION_CODENAME=(.*)$/m.exec(await readOrEmpty('/etc/os-release'))?.[1]?.replaceAll('"', '') ?? 'stable';
+  const sources = texts
+    .flatMap((text) => [...oneLineSources(text), ...stanzaSources(text)])
+    .filter((source) => source.components.includes('main'));
   const own = sources.find((source) => source.suites.includes(codename)) ?? sources[0];
   if (own === undefined) throw new SetUpError("apt's configuration names no Debian mirror with the component main");
   return { ...own, suites: own.suites.includes(codename) ? [codename] : own.suites };
@@ -104,7 +116,12 @@ export function oneLineSources(text: string): DebianSource[] {
     if (match === null) continue;
     const [, options = '', uri = '', suite = '', components = ''] = match;
     const signedBy = /signed-by=(\S+)/.exec(options)?.[1];
-    sources.push({ uri, suites: [suite], components: words(components), ...(signedBy === undefined ? {} : { signedBy }) });
+    sources.push({
+      uri,
+      suites: [suite],
+      components: words(components),
+      ...(signedBy === undefined ? {} : { signedBy }),
+    });
   }
   return sources;
 }
@@ -122,10 +139,20 @@ export function stanzaSources(text: string): DebianSource[] {
       else if (/^\s+\S/.test(line) && current !== '') fields.set(current, `${fields.get(current)}\n${line}`);
     }
     const uri = words(fields.get('uris') ?? '')[0];
-    if (uri === undefined || !words(fields.get('types') ?? '').includes('deb') || fields.get('enabled')?.toLowerCase() === 'no') continue;
+    if (
+      uri === undefined ||
+      !words(fields.get('types') ?? '').includes('deb') ||
+      fields.get('enabled')?.toLowerCase() === 'no'
+    )
+      continue;
     const signedBy = fields.get('signed-by');
     const suites = words(fields.get('suites') ?? '');
-    sources.push({ uri, suites, components: words(fields.get('components') ?? ''), ...(signedBy === undefined ? {} : { signedBy }) });
+    sources.push({
+      uri,
+      suites,
+      components: words(fields.get('components') ?? ''),
+      ...(signedBy === undefined ? {} : { signedBy }),
+    });
   }
   return sources;
 }

@@ -30,7 +30,10 @@ export const dockerEngine: Requirement<DockerEngine> = {
   },
   describe: (found) => `${found.version} (${found.host})`,
   async install(context) {
-    if (process.env['DOCKER_HOST']) throw new SetUpError(`No Docker engine answers at DOCKER_HOST=${process.env['DOCKER_HOST']}: start it there, or unset DOCKER_HOST to use this machine's own.`);
+    if (process.env['DOCKER_HOST'])
+      throw new SetUpError(
+        `No Docker engine answers at DOCKER_HOST=${process.env['DOCKER_HOST']}: start it there, or unset DOCKER_HOST to use this machine's own.`,
+      );
     if ((await findProgram('dockerd')) === undefined) throw new SetUpError(dockerEngine.otherwise);
     await startEngine(context);
   },
@@ -55,7 +58,10 @@ async function startEngine(context: SetUpContext): Promise<void> {
   }
   const untilMs = Date.now() + startLimitMs;
   while ((await engineVersion(defaultHost)) === undefined) {
-    if (Date.now() > untilMs) throw new SetUpError(`dockerd was started but does not answer at ${defaultHost}; its log is ${logFile}. Mend it, or start with --runtime simulated.`);
+    if (Date.now() > untilMs)
+      throw new SetUpError(
+        `dockerd was started but does not answer at ${defaultHost}; its log is ${logFile}. Mend it, or start with --runtime simulated.`,
+      );
     await sleep(200);
   }
   if ((await asRoot()) === undefined) throw new SetUpError(dockerEngine.otherwise);
@@ -66,7 +72,11 @@ async function startByHand(prefix: readonly string[]): Promise<void> {
   await mkdir('/var/log', { recursive: true });
   const [command = '', ...args] = [...prefix, 'dockerd', '--live-restore'];
   const log = await open(logFile, 'a').catch(() => undefined);
-  const child = spawn(command, args, { detached: true, stdio: ['ignore', log?.fd ?? 'ignore', log?.fd ?? 'ignore'], cwd: '/' });
+  const child = spawn(command, args, {
+    detached: true,
+    stdio: ['ignore', log?.fd ?? 'ignore', log?.fd ?? 'ignore'],
+    cwd: '/',
+  });
   child.on('error', () => undefined);
   child.unref();
   await log?.close();
@@ -89,10 +99,17 @@ export interface DockerRequest {
 /** One plain request to the engine: enough to see whether it is there and to load an image; everything else goes through `runtime/`. */
 export function dockerRequest(options: DockerRequest): Promise<{ status: number; body: string }> {
   const url = new URL(options.host);
-  const place = url.protocol === 'unix:' ? { socketPath: url.pathname } : { host: url.hostname, port: url.port || '2375' };
+  const place =
+    url.protocol === 'unix:' ? { socketPath: url.pathname } : { host: url.hostname, port: url.port || '2375' };
   return new Promise((resolve, reject) => {
     const request = http.request(
-      { ...place, method: options.method, path: options.path, timeout: 30_000, headers: options.contentType === undefined ? {} : { 'Content-Type': options.contentType } },
+      {
+        ...place,
+        method: options.method,
+        path: options.path,
+        timeout: 30_000,
+        headers: options.contentType === undefined ? {} : { 'Content-Type': options.contentType },
+      },
       (response) => {
         let body = '';
         response.on('data', (chunk: Buffer) => (body += chunk.toString()));

@@ -17,7 +17,9 @@ export const natsServer: Requirement<Program> = {
       const version = candidate === undefined ? undefined : await versionOf(candidate);
       if (candidate === undefined || version === undefined) continue;
       if (isAtLeast(version, minimumVersion)) return { path: candidate, version };
-      context.say(`nats-server: ${candidate} is ${version}, too old: Reckon needs ${minimumVersion} or newer and keeps one of its own`);
+      context.say(
+        `nats-server: ${candidate} is ${version}, too old: Reckon needs ${minimumVersion} or newer and keeps one of its own`,
+      );
     }
     return undefined;
   },

@@ -13,7 +13,8 @@ export const nftables: Requirement<Program> = {
   },
   describe: (found) => `${found.version} (${found.path})`,
   packages: ['nftables'],
-  otherwise: 'nft is missing, by which Services get their addresses: install the package nftables, or start with --runtime simulated.',
+  otherwise:
+    'nft is missing, by which Services get their addresses: install the package nftables, or start with --runtime simulated.',
 };
 
 export const iproute: Requirement<string> = {

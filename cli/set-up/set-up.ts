@@ -58,7 +58,9 @@ async function bringPackages(context: SetUpContext): Promise<void> {
     await installPackages(missing, context.say);
   } catch (error) {
     if (!(error instanceof SetUpError)) throw error;
-    throw new SetUpError(`${error.message}\n(\`--runtime simulated\` runs everything but containers, without these.)`, { cause: error });
+    throw new SetUpError(`${error.message}\n(\`--runtime simulated\` runs everything but containers, without these.)`, {
+      cause: error,
+    });
   }
 }
 

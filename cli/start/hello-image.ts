@@ -23,13 +23,25 @@ const changes = ['CMD ["/bin/busybox","httpd","-f","-p","8080","-h","/www"]', 'E
 export async function ensureHelloImage(runtime: ContainerRuntime, busybox: string): Promise<{ imported: boolean }> {
   if ((await runtime.inspectImage(helloImage)) !== undefined) return { imported: false };
   const program = await readFile(busybox);
-  const applets = (await runOrThrow(busybox, ['--list'])).split('\n').filter((name) => name !== '' && name !== 'busybox');
+  const applets = (await runOrThrow(busybox, ['--list']))
+    .split('\n')
+    .filter((name) => name !== '' && name !== 'busybox');
   const pack = tar.pack();
-  const folders: Record<string, number> = { bin: 0o755, data: 0o777, etc: 0o755, tmp: 0o1777, www: 0o755, 'www/cgi-bin': 0o755 };
+  const folders: Record<string, number> = {
+    bin: 0o755,
+    data: 0o777,
+    etc: 0o755,
+    tmp: 0o1777,
+    www: 0o755,
+    'www/cgi-bin': 0o755,
+  };
   for (const [name, mode] of Object.entries(folders)) pack.entry({ name, type: 'directory', mode });
   pack.entry({ name: 'bin/busybox', mode: 0o755 }, program);
   for (const name of applets) pack.entry({ name: `bin/${name}`, type: 'symlink', linkname: 'busybox' });
-  pack.entry({ name: 'etc/passwd', mode: 0o644 }, 'root:x:0:0:root:/:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n');
+  pack.entry(
+    { name: 'etc/passwd', mode: 0o644 },
+    'root:x:0:0:root:/:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n',
+  );
   pack.entry({ name: 'www/cgi-bin/index.cgi', mode: 0o755 }, page);
   pack.finalize();
   await runtime.importImage(helloImage, Readable.from(pack), changes);

@@ -29,7 +29,9 @@ export async function showHello(options: HelloOptions): Promise<void> {
     await hello(options);
   } catch (error) {
     if (signal.aborted) return;
-    say(`\nThe example did not come up: ${error instanceof Error ? error.message : String(error)}\nReckon itself runs; \`kubectl describe deployment hello\` and the log tell more.\n`);
+    say(
+      `\nThe example did not come up: ${error instanceof Error ? error.message : String(error)}\nReckon itself runs; \`kubectl describe deployment hello\` and the log tell more.\n`,
+    );
   }
 }
 
@@ -54,13 +56,18 @@ async function hello(options: HelloOptions): Promise<void> {
 
 function dockerRuntime(host: string): DockerRuntime {
   const url = new URL(host);
-  return url.protocol === 'unix:' ? new DockerRuntime({ socketPath: url.pathname }) : new DockerRuntime({ host: url.hostname, port: url.port || 2375 });
+  return url.protocol === 'unix:'
+    ? new DockerRuntime({ socketPath: url.pathname })
+    : new DockerRuntime({ host: url.hostname, port: url.port || 2375 });
 }
 
 /** kubectl's own words, line by line. */
 async function showRollout(kubectl: readonly [string, ...string[]], options: HelloOptions): Promise<void> {
   const [program, ...flags] = kubectl;
-  const child = spawn(program, [...flags, 'rollout', 'status', 'deployment/hello', `--timeout=${rolloutSeconds}s`], { stdio: ['ignore', 'pipe', 'pipe'], signal: options.signal });
+  const child = spawn(program, [...flags, 'rollout', 'status', 'deployment/hello', `--timeout=${rolloutSeconds}s`], {
+    stdio: ['ignore', 'pipe', 'pipe'],
+    signal: options.signal,
+  });
   let said = '';
   const show = (chunk: Buffer): void => {
     said = chunk.toString().trim();
@@ -77,7 +84,13 @@ async function showRollout(kubectl: readonly [string, ...string[]], options: Hel
 
 async function serviceAddress(kubectl: readonly [string, ...string[]]): Promise<string | undefined> {
   const [program, ...flags] = kubectl;
-  const result = await runCommand(program, [...flags, 'get', 'service', 'hello', '--output=jsonpath={.spec.clusterIP}:{.spec.ports[0].port}']);
+  const result = await runCommand(program, [
+    ...flags,
+    'get',
+    'service',
+    'hello',
+    '--output=jsonpath={.spec.clusterIP}:{.spec.ports[0].port}',
+  ]);
   return /^\d+\.\d+\.\d+\.\d+:\d+$/.test(result.stdout) ? `http://${result.stdout.replace(/:80$/, '')}/` : undefined;
 }
 
@@ -97,7 +110,12 @@ async function request(url: string, signal: AbortSignal): Promise<string> {
   }
 }
 
-function summary(parts: { options: HelloOptions; kubeconfig: string; address: string | undefined; answer: string | undefined }): void {
+function summary(parts: {
+  options: HelloOptions;
+  kubeconfig: string;
+  address: string | undefined;
+  answer: string | undefined;
+}): void {
   const { options, address, answer } = parts;
   const { instance, say } = options;
   const shown = path.relative(process.cwd(), parts.kubeconfig);
@@ -105,7 +123,9 @@ function summary(parts: { options: HelloOptions; kubeconfig: string; address: st
   const lines = [
     '',
     `Reckon runs: API server https://127.0.0.1:${instance.settings.ports.api}, node ${instance.settings.nodeName}, state in ${instance.home}`,
-    ...(answer === undefined || address === undefined ? [] : [`The example answers at ${address}`, ...answer.split('\n').map((line) => `    ${line}`)]),
+    ...(answer === undefined || address === undefined
+      ? []
+      : [`The example answers at ${address}`, ...answer.split('\n').map((line) => `    ${line}`)]),
     '',
     'Try next, in another terminal:',
     '',

@@ -20,7 +20,23 @@ const maxFileBytes = 20 * 1024 * 1024;
 const maxValueLength = 240;
 const nameWidth = 16;
 /** Kept in the file; on the terminal they would hide the rest. */
-const hidden = new Set(['level', 'time', 'msg', 'pid', 'hostname', 'name', 'v', 'stack', 'controller', 'controllers', 'causes', 'identity', 'lease', 'tookMs', 'position']);
+const hidden = new Set([
+  'level',
+  'time',
+  'msg',
+  'pid',
+  'hostname',
+  'name',
+  'v',
+  'stack',
+  'controller',
+  'controllers',
+  'causes',
+  'identity',
+  'lease',
+  'tookMs',
+  'position',
+]);
 /** What every start and stop brings, and every few seconds: shown on the terminal only at `debug`. */
 const routineMessages = new Set(['following the log', 'leading', 'stopped leading', 'stopped', 'created the stream']);
 const routineActions = new Set(['run-probe', 'prepare-volumes']);
@@ -57,7 +73,12 @@ export class LogView {
     const { verb, resource, subresource, namespace, name, key, because, ...rest } = fields;
     const where = [namespace ?? '', name ?? key ?? ''].filter(Boolean).join('/');
     const what = [verb, [resource, subresource].filter(Boolean).join('/'), where].filter(Boolean).join(' ');
-    this.#show(who, level === 'info' && routineActions.has(String(verb)) ? 'debug' : level, `${what}${because ? `: ${String(because)}` : ''}`, rest);
+    this.#show(
+      who,
+      level === 'info' && routineActions.has(String(verb)) ? 'debug' : level,
+      `${what}${because ? `: ${String(because)}` : ''}`,
+      rest,
+    );
   }
 
   /** A line of the supervisor's own. */
@@ -74,7 +95,8 @@ export class LogView {
   #show(process: string, level: Level, message: string, fields: Record<string, unknown>): void {
     if (ranks[level] < this.#least) return;
     const time = new Date().toTimeString().slice(0, 8);
-    const colour = nameColours[[...process].reduce((sum, letter) => sum + letter.charCodeAt(0), 0) % nameColours.length]!;
+    const colour =
+      nameColours[[...process].reduce((sum, letter) => sum + letter.charCodeAt(0), 0) % nameColours.length]!;
     const words = [this.#paint(paint.dim, time), this.#paint(colour, process.padEnd(nameWidth))];
     if (ranks[level] >= ranks.error) words.push(this.#paint(paint.red, 'ERROR'));
     else if (ranks[level] >= ranks.warn) words.push(this.#paint(paint.yellow, 'WARN'));
@@ -88,7 +110,9 @@ export class LogView {
     const isError = typeof value === 'object' && 'message' in value && 'stack' in value;
     const text = isError ? String(value.message) : typeof value === 'string' ? value : JSON.stringify(value);
     const short = text.length > maxValueLength ? `${text.slice(0, maxValueLength)}…` : text;
-    return [`${this.#paint(paint.dim, `${key}=`)}${/[\s"]/.test(short) && !short.startsWith('{') && !short.startsWith('[') ? JSON.stringify(short) : short}`];
+    return [
+      `${this.#paint(paint.dim, `${key}=`)}${/[\s"]/.test(short) && !short.startsWith('{') && !short.startsWith('[') ? JSON.stringify(short) : short}`,
+    ];
   }
 
   #paint(code: string, text: string): string {
@@ -105,7 +129,10 @@ export class LogView {
       file = undefined;
     }
     if (file === undefined) {
-      file = { stream: createWriteStream(place, { flags: 'a', mode: 0o600 }), bytes: statSync(place, { throwIfNoEntry: false })?.size ?? 0 };
+      file = {
+        stream: createWriteStream(place, { flags: 'a', mode: 0o600 }),
+        bytes: statSync(place, { throwIfNoEntry: false })?.size ?? 0,
+      };
       // A full disk must not end what runs.
       file.stream.on('error', () => undefined);
       this.#files.set(process, file);

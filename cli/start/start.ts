@@ -47,7 +47,9 @@ export async function start(options: StartOptions): Promise<number> {
   const records = new ProcessRecords(home);
   const other = records.runningSupervisor();
   if (other !== undefined) {
-    say(`Reckon already runs from ${home} (process ${other}). Stop it with Ctrl-C there, or give this one a home of its own: RECKON_HOME=… npm start`);
+    say(
+      `Reckon already runs from ${home} (process ${other}). Stop it with Ctrl-C there, or give this one a home of its own: RECKON_HOME=… npm start`,
+    );
     return 1;
   }
   const log = new LogView({
@@ -62,9 +64,13 @@ export async function start(options: StartOptions): Promise<number> {
     const found = await setUp({ runtime: options.runtime, hello: options.hello, say });
     const instance = await openInstance({ home, ports: options.ports });
     const orphans = await records.takeOver();
-    if (orphans.length > 0) log.note('warn', 'ended what a killed supervisor had left behind', { processes: orphans.join(', ') });
+    if (orphans.length > 0)
+      log.note('warn', 'ended what a killed supervisor had left behind', { processes: orphans.join(', ') });
     await bringUp({ options, found, instance, supervisor });
-    log.note('info', 'everything is started', { processes: supervisor.names().length, afterMs: Date.now() - startedMs });
+    log.note('info', 'everything is started', {
+      processes: supervisor.names().length,
+      afterMs: Date.now() - startedMs,
+    });
     process.send?.({ ready: true });
     if (options.hello) await showHello({ instance, found, runtime: options.runtime, say, signal: stopped.signal });
     else say(`\nReckon runs. kubeconfig: ${kubeconfigFile(home, adminIdentity)}    Ctrl-C stops it.\n`);
@@ -112,7 +118,11 @@ async function bringUp({ options, found, instance, supervisor }: BringUp): Promi
     },
   ]);
   const wanted = options.controllers ?? [projectionName, ...controllers];
-  const specs = controllerSpecs(wanted, child).map((spec) => (spec.name === 'pods' ? { ...spec, ports: [{ port: ports.agent, host: loopback, what: 'the node agent', flag: '--agent-port' }] } : spec));
+  const specs = controllerSpecs(wanted, child).map((spec) =>
+    spec.name === 'pods'
+      ? { ...spec, ports: [{ port: ports.agent, host: loopback, what: 'the node agent', flag: '--agent-port' }] }
+      : spec,
+  );
   await supervisor.startTier(specs);
 }
 
@@ -155,10 +165,13 @@ async function serverSpecs(instance: Instance, found: SetUp): Promise<readonly P
 
 function isReady(port: number, tls: { ca: string; cert: string; key: string }): Promise<boolean> {
   return new Promise((resolve) => {
-    const request = https.get({ host: loopback, port, path: '/readyz', ...tls, timeout: 2000, agent: false }, (response) => {
-      response.resume();
-      resolve(response.statusCode === 200);
-    });
+    const request = https.get(
+      { host: loopback, port, path: '/readyz', ...tls, timeout: 2000, agent: false },
+      (response) => {
+        response.resume();
+        resolve(response.statusCode === 200);
+      },
+    );
     request.on('timeout', () => request.destroy());
     request.on('error', () => resolve(false));
   });
@@ -166,7 +179,8 @@ function isReady(port: number, tls: { ca: string; cert: string; key: string }): 
 
 /** A sentence for what a person can mend, a stack for what only we can. */
 function explain(error: unknown): string {
-  if (error instanceof SetUpError || !(error instanceof Error)) return String(error instanceof Error ? error.message : error);
+  if (error instanceof SetUpError || !(error instanceof Error))
+    return String(error instanceof Error ? error.message : error);
   return process.env['RECKON_LOG_LEVEL'] === 'debug' ? (error.stack ?? error.message) : error.message;
 }
 
@@ -175,4 +189,3 @@ export async function programVersion(): Promise<string> {
   const file = path.join(import.meta.dirname, '..', '..', '..', 'package.json');
   return (JSON.parse(await readFile(file, 'utf8')) as { version: string }).version;
 }
-

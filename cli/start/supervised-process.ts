@@ -79,8 +79,12 @@ export class SupervisedProcess {
     const untilMs = Date.now() + readyTimeoutMs;
     while (!(await ready())) {
       signal.throwIfAborted();
-      if (this.#failures >= hopelessFailures) throw new Error(`${this.name} does not start: ${this.#firstLine || 'it says nothing'}`);
-      if (Date.now() > untilMs) throw new Error(`${this.name} did not get ready within ${Math.round(readyTimeoutMs / 1000)} s; its log tells why.`);
+      if (this.#failures >= hopelessFailures)
+        throw new Error(`${this.name} does not start: ${this.#firstLine || 'it says nothing'}`);
+      if (Date.now() > untilMs)
+        throw new Error(
+          `${this.name} did not get ready within ${Math.round(readyTimeoutMs / 1000)} s; its log tells why.`,
+        );
       await sleep(readyPollMs);
     }
   }
@@ -107,7 +111,9 @@ export class SupervisedProcess {
   async #refuseTakenPorts(): Promise<void> {
     for (const { port, host, what, flag } of this.#spec.ports ?? []) {
       if (await isPortFree(port, host)) continue;
-      throw new Error(`Port ${port} of ${host}, where ${what} should listen, is taken by another program: stop that, or choose another port with ${flag}.`);
+      throw new Error(
+        `Port ${port} of ${host}, where ${what} should listen, is taken by another program: stop that, or choose another port with ${flag}.`,
+      );
     }
   }
 

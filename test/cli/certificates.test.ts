@@ -9,8 +9,16 @@ import { createAuthority, isCurrent, issueCertificate, type Identity } from '../
 const nowMs = Date.now();
 const day = 24 * 3600 * 1000;
 const authority = createAuthority('reckon test', nowMs);
-const server: Identity = { commonName: 'system:apiserver', organizations: ['system:masters'], hosts: ['localhost', 'kubernetes.default.svc', '127.0.0.1', '::1', 'fd00::1:2'] };
-const client: Identity = { commonName: 'system:controller:deployments', organizations: ['system:controllers', 'second'], hosts: [] };
+const server: Identity = {
+  commonName: 'system:apiserver',
+  organizations: ['system:masters'],
+  hosts: ['localhost', 'kubernetes.default.svc', '127.0.0.1', '::1', 'fd00::1:2'],
+};
+const client: Identity = {
+  commonName: 'system:controller:deployments',
+  organizations: ['system:controllers', 'second'],
+  hosts: [],
+};
 
 t.test('a server and a client know each other by them', async (t) => {
   const serverPair = issueCertificate(authority, server, nowMs);
@@ -33,7 +41,11 @@ t.test('a server and a client know each other by them', async (t) => {
 
   const stranger = issueCertificate(createAuthority('another', nowMs), client, nowMs);
   const refused = tls.connect({ port, host: '127.0.0.1', ca: authority.cert, ...stranger, servername: 'localhost' });
-  const outcome = await Promise.race([once(refused, 'error').then(() => 'refused'), once(refused, 'data').then(() => 'served'), once(refused, 'close').then(() => 'refused')]);
+  const outcome = await Promise.race([
+    once(refused, 'error').then(() => 'refused'),
+    once(refused, 'data').then(() => 'served'),
+    once(refused, 'close').then(() => 'refused'),
+  ]);
   t.equal(outcome, 'refused', 'whom another authority signed is not let in');
 });
 
@@ -46,7 +58,9 @@ t.test('what they say', async (t) => {
   t.notOk(parsed.ca);
   t.ok(new X509Certificate(authority.cert).ca);
   t.ok(parsed.checkIssued(new X509Certificate(authority.cert)));
-  const serials = new Set(Array.from({ length: 20 }, () => new X509Certificate(issueCertificate(authority, client, nowMs).cert).serialNumber));
+  const serials = new Set(
+    Array.from({ length: 20 }, () => new X509Certificate(issueCertificate(authority, client, nowMs).cert).serialNumber),
+  );
   t.equal(serials.size, 20, 'no two have the same number');
 });
 
@@ -55,5 +69,8 @@ t.test('when a new one is due', async (t) => {
   t.ok(isCurrent(pair, authority, server, nowMs));
   t.notOk(isCurrent(pair, authority, server, nowMs + 300 * day), 'it runs out soon');
   t.notOk(isCurrent(pair, createAuthority('another', nowMs), server, nowMs), 'the authority is another');
-  t.notOk(isCurrent(pair, authority, { ...server, hosts: [...server.hosts, '10.1.2.3'] }, nowMs), 'the machine has another address');
+  t.notOk(
+    isCurrent(pair, authority, { ...server, hosts: [...server.hosts, '10.1.2.3'] }, nowMs),
+    'the machine has another address',
+  );
 });

@@ -11,7 +11,12 @@ t.test('one-line sources', async (t) => {
   ].join('\n');
   t.strictSame(oneLineSources(text), [
     { uri: 'http://mirror.example/debian', suites: ['bookworm'], components: ['main', 'contrib'] },
-    { uri: 'https://other.example/debian', suites: ['trixie'], components: ['main'], signedBy: '/usr/share/keyrings/own.gpg' },
+    {
+      uri: 'https://other.example/debian',
+      suites: ['trixie'],
+      components: ['main'],
+      signedBy: '/usr/share/keyrings/own.gpg',
+    },
   ]);
 });
 

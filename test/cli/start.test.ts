@@ -13,9 +13,19 @@ const main = path.join(import.meta.dirname, '..', '..', 'cli', 'main.js');
 
 /** Of an instance's containers: id and when it was started. */
 async function containers(reckon: RunningReckon): Promise<readonly string[]> {
-  const filters = encodeURIComponent(JSON.stringify({ label: [`reckon.dev/instance=${reckon.instance.settings.clusterId}`] }));
+  const filters = encodeURIComponent(
+    JSON.stringify({ label: [`reckon.dev/instance=${reckon.instance.settings.clusterId}`] }),
+  );
   const list = (await docker(reckon.dockerHost, 'GET', `/containers/json?filters=${filters}`)) as { Id: string }[];
-  const states = await Promise.all(list.map(({ Id }) => docker(reckon.dockerHost, 'GET', `/containers/${Id}/json`) as Promise<{ Id: string; State: { StartedAt: string } }>));
+  const states = await Promise.all(
+    list.map(
+      ({ Id }) =>
+        docker(reckon.dockerHost, 'GET', `/containers/${Id}/json`) as Promise<{
+          Id: string;
+          State: { StartedAt: string };
+        }>,
+    ),
+  );
   return states.map(({ Id, State }) => `${Id} ${State.StartedAt}`).sort();
 }
 
@@ -53,29 +63,43 @@ t.test('processes come back', async (t) => {
       await reckon.restarted(name, pid);
       t.pass(`${name} runs again`);
     }
-    await t.resolves(untilTrue(async () => (await reckon.tryKubectl('create configmap after-the-kills')).code === 0, 30_000));
+    await t.resolves(
+      untilTrue(async () => (await reckon.tryKubectl('create configmap after-the-kills')).code === 0, 30_000),
+    );
     t.match(await reckon.kubectl('get configmap after-the-kills'), /after-the-kills/);
   });
 
   await t.test('a second start on the same home says that one runs', async (t) => {
-    const { code, stderr } = await runCommand(process.execPath, [main, 'start', '--no-hello'], { environment: { RECKON_HOME: home }, timeoutMs: 30_000 });
+    const { code, stderr } = await runCommand(process.execPath, [main, 'start', '--no-hello'], {
+      environment: { RECKON_HOME: home },
+      timeoutMs: 30_000,
+    });
     t.equal(code, 1);
     t.match(stderr, /already runs from .*RECKON_HOME/s);
   });
 
   await t.test('a taken port is named, with the flag that moves it', async (t) => {
     const words = ['start', '--no-hello', '--runtime', 'simulated', '--nats-port', String(ports.nats)];
-    const { code, stderr } = await runCommand(process.execPath, [main, ...words], { environment: { RECKON_HOME: t.testdir() }, timeoutMs: 60_000 });
+    const { code, stderr } = await runCommand(process.execPath, [main, ...words], {
+      environment: { RECKON_HOME: t.testdir() },
+      timeoutMs: 60_000,
+    });
     t.equal(code, 1);
     t.match(stderr, new RegExp(`Port ${ports.nats} .*NATS.* is taken.*--nats-port`));
   });
 
   await t.test('killed with -9, the supervisor takes all with it, and the next start works', async (t) => {
-    const records = JSON.parse(readFileSync(path.join(home, 'run', 'processes.json'), 'utf8')) as Record<string, { pid: number }>;
+    const records = JSON.parse(readFileSync(path.join(home, 'run', 'processes.json'), 'utf8')) as Record<
+      string,
+      { pid: number }
+    >;
     const pids = Object.values(records).map(({ pid }) => pid);
     t.equal(pids.length, 6, 'supervisor, nats, postgres, API server, projection, controllers');
     await reckon.kill('supervisor', 'SIGKILL');
-    await t.resolves(untilTrue(async () => !pids.some(isAlive), 20_000), 'no orphan is left');
+    await t.resolves(
+      untilTrue(async () => !pids.some(isAlive), 20_000),
+      'no orphan is left',
+    );
     await reckon.start();
     t.match(await reckon.kubectl('get configmap after-the-kills'), /after-the-kills/, 'with all that was acknowledged');
   });
@@ -87,12 +111,24 @@ t.test('in NATS, whoever only reads cannot write or see the keys of Secrets', as
   const { reader, apiServer } = instance.credentials.nats;
   const connection = await connect({ servers: url, user: reader.user, pass: reader.password, noAsyncTraces: true });
   t.teardown(() => connection.close());
-  const ask = (subject: string, body = '') => connection.request(subject, body, { timeout: 3000 }).then((message) => message.string());
+  const ask = (subject: string, body = '') =>
+    connection.request(subject, body, { timeout: 3000 }).then((message) => message.string());
   t.match(await ask('$JS.API.STREAM.INFO.RECKON'), /"last_seq"/, 'it may look');
-  const forbidden = ['reckon.desired.core.configmaps.default.x', 'reckon.keys.x', '$JS.API.STREAM.DELETE.RECKON', '$JS.API.STREAM.PURGE.RECKON', '$JS.API.STREAM.MSG.GET.RECKON_KEYS', '$JS.API.CONSUMER.CREATE.RECKON_KEYS'];
+  const forbidden = [
+    'reckon.desired.core.configmaps.default.x',
+    'reckon.keys.x',
+    '$JS.API.STREAM.DELETE.RECKON',
+    '$JS.API.STREAM.PURGE.RECKON',
+    '$JS.API.STREAM.MSG.GET.RECKON_KEYS',
+    '$JS.API.CONSUMER.CREATE.RECKON_KEYS',
+  ];
   for (const subject of forbidden) await t.rejects(ask(subject), /permissions|Permissions/, subject);
   await t.rejects(connect({ servers: url }), /Authorization/i, 'nobody comes in without a login');
-  const writer = await connect({ servers: natsUrl(instance, 'apiServer').replace(/\/\/.*@/, '//'), user: apiServer.user, pass: apiServer.password });
+  const writer = await connect({
+    servers: natsUrl(instance, 'apiServer').replace(/\/\/.*@/, '//'),
+    user: apiServer.user,
+    pass: apiServer.password,
+  });
   t.teardown(() => writer.close());
   t.match((await writer.request('$JS.API.STREAM.INFO.RECKON_KEYS', '', { timeout: 3000 })).string(), /"last_seq"/);
 });

@@ -10,13 +10,18 @@ const instanceLabel = 'reckon.dev/instance';
 export async function removeEverythingOf(instance: Instance, dockerHost: string): Promise<void> {
   const { clusterId, dockerNetwork, nftTable } = instance.settings;
   const labelled = encodeURIComponent(JSON.stringify({ label: [`${instanceLabel}=${clusterId}`] }));
-  const containers = (await docker(dockerHost, 'GET', `/containers/json?all=1&filters=${labelled}`)) as { Id: string }[];
+  const containers = (await docker(dockerHost, 'GET', `/containers/json?all=1&filters=${labelled}`)) as {
+    Id: string;
+  }[];
   for (const { Id } of containers) await docker(dockerHost, 'DELETE', `/containers/${Id}?force=1&v=1`);
-  const volumes = (await docker(dockerHost, 'GET', `/volumes?filters=${labelled}`)) as { Volumes: { Name: string }[] | null };
+  const volumes = (await docker(dockerHost, 'GET', `/volumes?filters=${labelled}`)) as {
+    Volumes: { Name: string }[] | null;
+  };
   for (const { Name } of volumes.Volumes ?? []) await docker(dockerHost, 'DELETE', `/volumes/${Name}?force=1`);
   await docker(dockerHost, 'DELETE', `/networks/${dockerNetwork}`);
   const nft = await findProgram('nft');
-  for (const family of ['ip', 'inet']) if (nft !== undefined) await runCommand(nft, ['delete', 'table', family, nftTable]);
+  for (const family of ['ip', 'inet'])
+    if (nft !== undefined) await runCommand(nft, ['delete', 'table', family, nftTable]);
 }
 
 /** The parsed answer; what is not there is not missed. */

@@ -36,7 +36,9 @@ async function run(): Promise<number> {
     if (files.length === 0) say('No test file matches.');
     const environment = { RECKON_TEST_SERVERS: JSON.stringify(servers.addresses) };
     const isSerial = (file: string): boolean => file.endsWith('.serial.test.js');
-    counts.push(await runTap({ files: files.filter((file) => !isSerial(file)), jobs, environment, signal: interrupted.signal }));
+    counts.push(
+      await runTap({ files: files.filter((file) => !isSerial(file)), jobs, environment, signal: interrupted.signal }),
+    );
     counts.push(await runTap({ files: files.filter(isSerial), jobs: 1, environment, signal: interrupted.signal }));
   } finally {
     await servers.stop();
@@ -56,17 +58,29 @@ interface Check {
 /** What `npm run check` does, one by one. */
 function checks(): readonly Check[] {
   const require = createRequire(import.meta.url);
-  const program = (name: string, bin: string): string => path.join(path.dirname(require.resolve(`${name}/package.json`)), bin);
+  const program = (name: string, bin: string): string =>
+    path.join(path.dirname(require.resolve(`${name}/package.json`)), bin);
   return [
-    { name: 'types', program: program('typescript', 'bin/tsc'), args: ['-p', 'tsconfig.json', '--noEmit', '--tsBuildInfoFile', 'dist/.check.tsbuildinfo'] },
-    { name: 'format', program: program('prettier', 'bin/prettier.cjs'), args: ['--check', '--log-level=warn', '--cache', '--cache-location=dist/.prettier-cache', '.'] },
+    {
+      name: 'types',
+      program: program('typescript', 'bin/tsc'),
+      args: ['-p', 'tsconfig.json', '--noEmit', '--tsBuildInfoFile', 'dist/.check.tsbuildinfo'],
+    },
+    {
+      name: 'format',
+      program: program('prettier', 'bin/prettier.cjs'),
+      args: ['--check', '--log-level=warn', '--cache', '--cache-location=dist/.prettier-cache', '.'],
+    },
     { name: 'lint', program: program('oxlint', 'bin/oxlint'), args: ['--type-aware'] },
   ];
 }
 
 async function runCheck(check: Check, say: (line: string) => void): Promise<Count> {
   const startedMs = Date.now();
-  const child = spawn(process.execPath, [check.program, ...check.args], { cwd: root, stdio: ['ignore', 'pipe', 'pipe'] });
+  const child = spawn(process.execPath, [check.program, ...check.args], {
+    cwd: root,
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
   let output = '';
   child.stdout.on('data', (chunk: Buffer) => (output += chunk.toString()));
   child.stderr.on('data', (chunk: Buffer) => (output += chunk.toString()));
@@ -95,7 +109,13 @@ async function runTap(run: TapRun): Promise<Count> {
   if (run.files.length === 0) return { passed: 0, failed: 0 };
   const require = createRequire(import.meta.url);
   const program = path.join(path.dirname(require.resolve('tap/package.json')), 'dist', 'esm', 'run.mjs');
-  const flags = [`--jobs=${run.jobs}`, `--timeout=${fileTimeoutSeconds}`, '--disable-coverage', '--allow-empty-coverage', '--reporter=tap'];
+  const flags = [
+    `--jobs=${run.jobs}`,
+    `--timeout=${fileTimeoutSeconds}`,
+    '--disable-coverage',
+    '--allow-empty-coverage',
+    '--reporter=tap',
+  ];
   const child = spawn(process.execPath, [program, 'run', ...flags, ...run.files], {
     cwd: root,
     stdio: ['ignore', 'pipe', 'inherit'],
@@ -130,7 +150,11 @@ class TapReport {
     if (!/^(not )?ok /.test(line)) return;
     if (line.startsWith('not ok')) for (const said of this.#block) this.#show(said);
     this.#block = [];
-    this.#show(line.replace(/(ok) \d+ - /, '$1  ').replace(/# time=([\d.]+)ms/, (_, ms: string) => `(${(Number(ms) / 1000).toFixed(1)} s)`));
+    this.#show(
+      line
+        .replace(/(ok) \d+ - /, '$1  ')
+        .replace(/# time=([\d.]+)ms/, (_, ms: string) => `(${(Number(ms) / 1000).toFixed(1)} s)`),
+    );
   }
 
   /** tap's own closing comment: `# { total: 12, pass: 11, fail: 1 }`. */
@@ -143,7 +167,9 @@ class TapReport {
 run().then(
   (code) => process.exit(code),
   (error: unknown) => {
-    process.stderr.write(`\nreckon: ${error instanceof SetUpError ? error.message : error instanceof Error ? (error.stack ?? error.message) : String(error)}\n`);
+    process.stderr.write(
+      `\nreckon: ${error instanceof SetUpError ? error.message : error instanceof Error ? (error.stack ?? error.message) : String(error)}\n`,
+    );
     process.stdout.write('\n0 passed, 1 failed\n');
     process.exit(1);
   },

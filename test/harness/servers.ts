@@ -31,7 +31,13 @@ export async function servers(t: Teardown): Promise<Servers> {
     url.password = testPassword;
     return url.href;
   };
-  return { ...addresses, databaseUrl: databaseUrlAs('reckon_owner'), databaseUrlAs, dockerSocket: new URL(addresses.dockerHost).pathname, prefix };
+  return {
+    ...addresses,
+    databaseUrl: databaseUrlAs('reckon_owner'),
+    databaseUrlAs,
+    dockerSocket: new URL(addresses.dockerHost).pathname,
+    prefix,
+  };
 }
 
 /** Begins with a letter; good as a database, a stream prefix, or a part of any Kubernetes name. */

@@ -66,7 +66,13 @@ const keptOutput = 64 * 1024;
 export async function startReckon(t: Teardown, options: StartReckonOptions = {}): Promise<RunningReckon> {
   const { kubectl, dockerHost } = await serverAddresses(t);
   const home = await mkdtemp(path.join(tmpdir(), 'reckon-home-'));
-  const flags = ['start', ...(options.hello ? [] : ['--no-hello']), ...(await portFlags()), '--runtime', options.runtime ?? 'docker'];
+  const flags = [
+    'start',
+    ...(options.hello ? [] : ['--no-hello']),
+    ...(await portFlags()),
+    '--runtime',
+    options.runtime ?? 'docker',
+  ];
   if (options.controllers !== undefined) flags.push('--controllers', options.controllers.join(','));
   const supervisor = new SupervisorHandle(home, flags, options.environment ?? {});
   t.teardown(async () => {
@@ -85,7 +91,10 @@ export async function startReckon(t: Teardown, options: StartReckonOptions = {})
     const args = typeof words === 'string' ? words.split(/\s+/).filter(Boolean) : words;
     const given = input === undefined ? {} : { input: typeof input === 'string' ? input : JSON.stringify(input) };
     // A cache of its own: kubectl keeps what it discovers by the server's address, and ports are used again.
-    return runCommand(kubectl, ['--kubeconfig', kubeconfig, '--cache-dir', path.join(home, 'kubectl-cache'), ...args], { timeoutMs, ...given });
+    return runCommand(kubectl, ['--kubeconfig', kubeconfig, '--cache-dir', path.join(home, 'kubectl-cache'), ...args], {
+      timeoutMs,
+      ...given,
+    });
   };
   return {
     home,
@@ -201,4 +210,3 @@ async function portFlags(): Promise<readonly string[]> {
   }
   return flags;
 }
-

@@ -37,7 +37,12 @@ const maxConnections = 300;
 
 export async function startTestServers(say: (line: string) => void): Promise<TestServers> {
   const found = await setUp({ runtime: 'docker', hello: true, say });
-  if (found.natsServer === undefined || found.postgres === undefined || found.docker === undefined || found.busybox === undefined) {
+  if (
+    found.natsServer === undefined ||
+    found.postgres === undefined ||
+    found.docker === undefined ||
+    found.busybox === undefined
+  ) {
     throw new Error('the tests use servers of their own: unset NATS_URL and DATABASE_URL');
   }
   const folder = await mkdtemp(path.join(tmpdir(), 'reckon-test-'));
@@ -62,7 +67,9 @@ export async function startTestServers(say: (line: string) => void): Promise<Tes
     unsafeFast: true,
   };
   await prepareCluster(database);
-  const running = [nats, await postgresProcess(database)].map((spec) => new SupervisedProcess(spec, observer(spec, say)));
+  const running = [nats, await postgresProcess(database)].map(
+    (spec) => new SupervisedProcess(spec, observer(spec, say)),
+  );
   const stop = async (): Promise<void> => {
     await Promise.all(running.map((process) => process.stop()));
     await rm(folder, { recursive: true, force: true });
@@ -98,7 +105,8 @@ export async function cloneTemplate(postgresUrl: string, name: string): Promise<
 function observer(spec: ProcessSpec, say: (line: string) => void): ProcessObserver {
   return {
     started: () => undefined,
-    ended: (_, how, again) => (again === undefined ? undefined : say(`${spec.name} ended (${how}) and is started again`)),
+    ended: (_, how, again) =>
+      again === undefined ? undefined : say(`${spec.name} ended (${how}) and is started again`),
     output: (_, line) => (/\b(ERR|FATAL|PANIC)\b/.test(line) && process.env['RECKON_TEST_LOG'] ? say(line) : undefined),
   };
 }
