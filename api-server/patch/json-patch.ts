@@ -1,7 +1,7 @@
 /**
  * JSON Patch, RFC 6902 with RFC 6901 pointers: `application/json-patch+json`. Called by the patch verb. All operations take effect or none does: the
  * document is never changed in place, each operation copies only the nodes on its path. As in Kubernetes, an array index may be negative (counted from
- * the end) and `test` against null holds where there is nothing.
+ * the end), `test` against null holds where a field is absent, and `replace` sets a field that is absent; unlike there, `copy` from nowhere is a fault.
  */
 import { badRequest, StatusError, tooLarge } from '../errors.ts';
 import {
@@ -106,7 +106,7 @@ function apply(document: unknown, operation: Operation, budget: CopyBudget, what
       return edit(edit(document, from, { kind: 'remove' }, what), path, { kind: 'add', value: moved }, what);
     }
     case 'test':
-      if (!equalJson(read(document, path) ?? null, value))
+      if (!equalJson(tested(document, path, what), value))
         throw fault(what, 'the test failed: the value there is another');
       return document;
     default:
@@ -144,6 +144,14 @@ function read(document: unknown, path: Pointer): unknown {
   }, document);
 }
 
+/** The value that `test` compares: null where a field is absent, a fault where there is nothing that could have it. */
+function tested(document: unknown, path: Pointer, what: string): unknown {
+  const value = read(document, path);
+  if (value === undefined && !isObject(read(document, path.slice(0, -1))))
+    throw fault(what, 'there is nothing to test');
+  return value ?? null;
+}
+
 function existing(document: unknown, path: Pointer, what: string): unknown {
   const value = read(document, path);
   if (value === undefined) throw fault(what, 'there is nothing at from');
@@ -162,12 +170,12 @@ function edit(node: unknown, path: Pointer, change: Edit, what: string): unknown
   if (isArray(node)) return editArray(node, token, rest, change, what);
   if (!isObject(node)) throw fault(what, `there is no object or array to hold ${JSON.stringify(token)}`);
   const copy: Record<string, unknown> = { ...node };
-  if (rest.length === 0 && change.kind === 'add') {
+  if (rest.length === 0 && change.kind !== 'remove') {
     setField(copy, token, change.value);
     return copy;
   }
   if (!Object.hasOwn(node, token)) throw fault(what, `there is no ${JSON.stringify(token)}`);
-  if (rest.length === 0 && change.kind === 'remove') delete copy[token];
+  if (rest.length === 0) delete copy[token];
   else setField(copy, token, edit(node[token], rest, change, what));
   return copy;
 }

@@ -86,7 +86,6 @@ export function mergeObject(
   }
   const merged: Record<string, unknown> = { ...current };
   if (directives.retainKeys) retainOnly(merged, directives, directives.retainKeys, path);
-  for (const [key, toDelete] of directives.deletions) deleteItems(merged, key, toDelete, path);
   for (const [key, value] of directives.fields) mergeField({ merged, current, key, value, directives, schema, path });
   for (const [key, order] of directives.order) {
     // Lists that the patch also changes have been put in order with the change.
@@ -94,6 +93,8 @@ export function mergeObject(
     if (directives.fields.has(key) || !isArray(list)) continue;
     setField(merged, key, orderList(list, { ...listPatch(schema, key, [...path, key]), order, live: list }));
   }
+  // After the ordering, which counts the items to be deleted in.
+  for (const [key, toDelete] of directives.deletions) deleteItems(merged, key, toDelete, path);
   return merged;
 }
 
@@ -171,7 +172,10 @@ const listPatch = (
   return { mergeKey: list?.['x-kubernetes-patch-merge-key'], items: list?.items, path };
 };
 
-/** What the patch brings where there was nothing: without nulls and directives, which have nothing to act on. Undefined for what deletes itself. */
+/**
+ * What the patch brings where there was nothing: without nulls and directives, which have nothing to act on. Undefined for what deletes itself. (Where
+ * nothing was, Kubernetes 1.32 drops a map that says `$patch: replace` with all that is in it; that is taken for a mistake, and its content is set.)
+ */
 export function asFresh(value: unknown, path: PatchPath): unknown {
   checkDepth(path.length, 'the patch');
   if (isArray(value))
@@ -179,8 +183,8 @@ export function asFresh(value: unknown, path: PatchPath): unknown {
   if (!isObject(value)) return value;
   const { fields, patch } = readDirectives(value, path);
   if (patch === 'delete') return undefined;
-  // `{ $patch: replace }` alone in a list says something about the list and is no item.
-  if (patch === 'replace' && fields.size === 0 && typeof path.at(-1) === 'number') return undefined;
+  // An item with a directive says something about the list that it stands in, and is no item.
+  if (patch !== undefined && typeof path.at(-1) === 'number') return undefined;
   return Object.fromEntries(
     [...fields]
       .map(([key, item]) => [key, item === null ? undefined : asFresh(item, [...path, key])] as const)

@@ -45,6 +45,11 @@ t.test('JSON patch: what operations do', async (t) => {
       { ...document, deep: { n: [{ k: 1 }, { k: 1 }] } },
     ],
     ['a test that holds', [{ op: 'test', path: '/deep', value: { n: [{ k: 1 }] } }], document],
+    [
+      'replace sets an absent field, as in Kubernetes',
+      [{ op: 'replace', path: '/new', value: 1 }],
+      { ...document, new: 1 },
+    ],
     ['a test for nothing against null', [{ op: 'test', path: '/data/none', value: null }], document],
   ];
   for (const [name, patch, expected] of cases) t.same(jsonPatch(document, frozen(patch)), expected, name);
@@ -70,7 +75,7 @@ t.test('JSON patch: what is refused, and how', async (t) => {
     [[{ op: 'add', path: '/__proto__/polluted', value: 1 }], 'BadRequest', /may not name __proto__/],
     [[null], 'BadRequest', /operation 0 of the JSON patch: must be an object, got null/],
     [[{ op: 'remove', path: '/data/b' }], 'Invalid', /operation 0 \(remove \/data\/b\).*there is no "b"/],
-    [[{ op: 'replace', path: '/data/constructor', value: 1 }], 'Invalid', /there is no "constructor"/],
+    [[{ op: 'remove', path: '/data/constructor' }], 'Invalid', /there is no "constructor"/],
     [[{ op: 'add', path: '/none/b', value: 1 }], 'Invalid', /there is no "none"/],
     [[{ op: 'add', path: '/list/2', value: 1 }], 'Invalid', /not an index from 0 to 1/],
     [[{ op: 'add', path: '/list/01', value: 1 }], 'Invalid', /not an index/],
