@@ -141,7 +141,7 @@ class TapReport {
   }
 
   line(line: string): void {
-    if (/^# \{ total: /.test(line)) this.#closing = line;
+    if (line.startsWith('# { total: ')) this.#closing = line;
     if (line.startsWith(' ')) {
       this.#block.push(line);
       if (this.#block.length > maxBlockLines) this.#block.shift();
