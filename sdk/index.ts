@@ -31,6 +31,7 @@ export { createLogger, type Logger } from './logger.ts';
 export { deterministicName, deterministicSuffix } from './naming.ts';
 export { controllerKeys, controllerOf, controllerReference, groupOf, keyIn, watchOwned } from './owners.ts';
 export { runControllers, type OpenLogs, type RunningControllers, type RunOptions } from './run.ts';
+export { openRuntimeState, type RuntimeState } from '../state/runtime-state.ts';
 export { canonicalJson, sameJson } from './same-json.ts';
 export { milliseconds, timestamp } from './timestamps.ts';
 export { EVERY_RESOURCE, type LabelSelector, type ListOptions, type World } from './world.ts';

@@ -4,9 +4,7 @@
 import type { ApiObject } from '../../api-schemas/schema.ts';
 import type { Node, PersistentVolume, PersistentVolumeClaim, Pod } from '../../api-schemas/types/core-v1.ts';
 import type { StorageClass } from '../../api-schemas/types/storage-v1.ts';
-import type { ObjectKey } from '../../event-log/event-log.ts';
-import type { ApiAction, Controller } from '../../sdk/controller.ts';
-import type { World } from '../../sdk/world.ts';
+import type { ApiAction, Controller, ObjectKey, World } from '../../sdk/index.ts';
 import type { Candidate } from './fit.ts';
 import { reconcile, type BindAction, type Claim, type Observed } from './reconcile.ts';
 import { add, hostPorts, isOver, podRequests, type Amounts } from './requests.ts';
