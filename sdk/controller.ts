@@ -135,7 +135,7 @@ export interface Controller<
   reconcile(desired: Desired, observed: Observed): Plan<Action>;
   /** Only for actions that are not API actions. Idempotent. A thrown error is retried with back-off; a TerminalError is not. */
   apply?(action: Exclude<Action, ApiAction>, context: ApplyContext): Promise<void>;
-  /** Called once, when `world` has caught up and before the first key is observed: starts the controller's own sources (a container engine, a device). Rejecting ends the process. */
+  /** Called when `world` has caught up and this replica begins to lead (for scope `node`: once), before the first key is observed: starts the controller's own sources (a container engine, a device). Rejecting ends the process. */
   start?(context: StartContext): Promise<void>;
 }
 

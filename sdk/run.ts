@@ -5,7 +5,7 @@
 import { openLogReader } from '../event-log/jetstream.ts';
 import type { LogReader } from '../event-log/event-log.ts';
 import type { Client } from './client.ts';
-import { type AnyController, ControllerLoop } from './controller-loop.ts';
+import { type AnyController, ControllerLoop, type ControllerLoopOptions } from './controller-loop.ts';
 import type { ResourceRef } from './controller.ts';
 import { EventRecorder } from './events.ts';
 import { HttpClient } from './http-client.ts';
@@ -16,8 +16,11 @@ import { createLogger, type Logger } from './logger.ts';
 import { processIdentity } from './process-identity.ts';
 
 export interface RunOptions {
-  /** Path of the kubeconfig with the identity that these controllers write as. Default: RECKON_KUBECONFIG, then KUBECONFIG. */
-  readonly kubeconfig?: string;
+  /**
+   * Path of the kubeconfig with the identity that these controllers write as, or one for each controller by its name: then every one writes under its own while they share one view of the
+   * log. Default: RECKON_KUBECONFIG, then KUBECONFIG.
+   */
+  readonly kubeconfig?: string | ((controller: string) => string);
   /** Where the event log is, with the user to read it as. Default: NATS_URL. */
   readonly natsUrl?: string;
   /** Prefix of streams and subjects. Default `reckon`. */
@@ -57,65 +60,86 @@ export async function runControllers(
 ): Promise<RunningControllers> {
   const names = controllers.map((controller) => controller.name);
   const logger = options.logger ?? createLogger({ name: names.join(',') });
-  const client = new HttpClient({
-    access: options.access ?? readKubeconfig(kubeconfigPath(options)),
-    userAgent: `reckon-controllers/${names.join(',')}`,
-  });
+  const clients = new Map(names.map((name) => [name, openClient(name, options)]));
+  const [client] = clients.values();
+  if (!client) throw new Error('there is no controller to run');
   const resources = followedBy(controllers);
   const logs = options.logs ?? (await openLogs(resources, options, logger));
   const world = new LogWorld({ log: logs.main, ephemeralLog: logs.ephemeral, resources, logger });
   await world.filled();
   logger.info({ controllers: names, position: world.position }, 'following the log');
-  const recorder = new EventRecorder(client, logger);
   const stopping = new AbortController();
   const leading = new Set<string>();
-  const running = controllers.map(async (controller) => {
+  const recorders: EventRecorder[] = [];
+  const running = controllers.map((controller) => {
+    const own = clients.get(controller.name) ?? client;
     const log = logger.child({ controller: controller.name });
-    const drive = async (signal: AbortSignal, mayAct: () => boolean): Promise<void> => {
-      // Only the stop is gentle: where the lead is lost, everything ends at once.
-      const lost = new AbortController();
-      const loop = new ControllerLoop({
-        controller,
-        world,
-        client,
-        recorder,
-        logger: log,
-        mayAct,
-        signal: lost.signal,
-      });
-      leading.add(controller.name);
-      await controller.start?.({ client, world, enqueue: (key) => loop.enqueue(key), signal });
-      loop.start();
-      await ended(signal);
-      if (!stopping.signal.aborted) lost.abort();
-      await loop.stop();
-      leading.delete(controller.name);
-    };
-    if (options.leaderElection === false || controller.scope === 'node') return drive(stopping.signal, () => true);
-    const leader = new Leader({
-      name: controller.name,
-      identity: options.identity ?? processIdentity(),
-      client,
+    const recorder = new EventRecorder(own, log);
+    recorders.push(recorder);
+    return runOne({
+      controller,
+      world,
+      client: own,
+      recorder,
       logger: log,
-      times: options.leaseTimes ?? KUBERNETES_LEASE_TIMES,
+      stopping: stopping.signal,
+      leading,
+      options,
     });
-    return leader.run(stopping.signal, (signal) => drive(signal, () => leader.mayAct()));
   });
   const stop = async (): Promise<void> => {
     stopping.abort();
     await Promise.all(running);
-    await Promise.race([recorder.drain(), new Promise((resolve) => setTimeout(resolve, DRAIN_EVENTS_MS).unref())]);
+    const drained = Promise.all(recorders.map((recorder) => recorder.drain()));
+    await Promise.race([drained, new Promise((resolve) => setTimeout(resolve, DRAIN_EVENTS_MS).unref())]);
     await world.close();
     await logs.close?.();
-    client.close();
+    for (const each of clients.values()) each.close();
     logger.info({ controllers: names }, 'stopped');
   };
   let stopped: Promise<void> | undefined;
   return { stop: () => (stopped ??= stop()), world, client, leading: () => [...leading] };
 }
 
-function kubeconfigPath(options: RunOptions): string {
-  const path = options.kubeconfig ?? process.env['RECKON_KUBECONFIG'] ?? process.env['KUBECONFIG'];
+interface OneController extends Omit<ControllerLoopOptions, 'mayAct' | 'signal'> {
+  readonly stopping: AbortSignal;
+  /** Names of those that lead. */
+  readonly leading: Set<string>;
+  readonly options: RunOptions;
+}
+
+/** Ends once the stop has been asked for and what ran has ended. */
+async function runOne(one: OneController): Promise<void> {
+  const { controller, client, world, recorder, logger, stopping, leading, options } = one;
+  const drive = async (signal: AbortSignal, mayAct: () => boolean): Promise<void> => {
+    // Only the stop is gentle: where the lead is lost, everything ends at once.
+    const lost = new AbortController();
+    const loop = new ControllerLoop({ controller, world, client, recorder, logger, mayAct, signal: lost.signal });
+    leading.add(controller.name);
+    await controller.start?.({ client, world, enqueue: (key) => loop.enqueue(key), signal });
+    loop.start();
+    await ended(signal);
+    if (!stopping.aborted) lost.abort();
+    await loop.stop();
+    leading.delete(controller.name);
+  };
+  if (options.leaderElection === false || controller.scope === 'node') return drive(stopping, () => true);
+  const identity = options.identity ?? processIdentity();
+  const times = options.leaseTimes ?? KUBERNETES_LEASE_TIMES;
+  const leader = new Leader({ name: controller.name, identity, client, logger, times });
+  return leader.run(stopping, (signal) => drive(signal, () => leader.mayAct()));
+}
+
+function openClient(controller: string, options: RunOptions): HttpClient {
+  return new HttpClient({
+    access: options.access ?? readKubeconfig(kubeconfigPath(controller, options)),
+    userAgent: `reckon-controller/${controller}`,
+  });
+}
+
+function kubeconfigPath(controller: string, options: RunOptions): string {
+  const named = typeof options.kubeconfig === 'function' ? options.kubeconfig(controller) : options.kubeconfig;
+  const path = named ?? process.env['RECKON_KUBECONFIG'] ?? process.env['KUBECONFIG'];
   if (!path) throw new Error('no kubeconfig: pass `kubeconfig`, or set RECKON_KUBECONFIG');
   return path;
 }

@@ -1,0 +1,152 @@
+/**
+ * Two replicas never act at once: not when one stops, is killed, or is paused and wakes up believing that it leads. Read off the log, where every write stands in order.
+ */
+import { type ChildProcess, fork } from 'node:child_process';
+import { once } from 'node:events';
+import path from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import t from 'tap';
+import { openLogReader } from '../../event-log/jetstream.ts';
+import { HttpClient, readKubeconfig } from '../../sdk/index.ts';
+import { Leader } from '../../sdk/leader.ts';
+import { eventually, startCluster } from './cluster.ts';
+
+const CONFIG_MAPS = { group: '', version: 'v1', resource: 'configmaps' };
+const LEASES = { group: 'coordination.k8s.io', version: 'v1', resource: 'leases' };
+
+const cluster = await startCluster();
+const children: ChildProcess[] = [];
+t.teardown(async () => {
+  for (const child of children) child.kill('SIGKILL');
+  await log.close();
+  await cluster.remove();
+});
+const kubeconfig = await cluster.kubeconfig('system:controller:ticking');
+await cluster.admin.create(CONFIG_MAPS, {
+  apiVersion: 'v1',
+  kind: 'ConfigMap',
+  metadata: { name: 'ticks', namespace: 'default' },
+  data: {},
+});
+
+/** Who wrote, in log order. */
+const writers: string[] = [];
+const log = await openLogReader({ url: cluster.nats.url, stream: 'log' });
+const reading = new AbortController();
+t.teardown(() => reading.abort());
+void (async () => {
+  for await (const { records } of log.follow({ from: 'snapshot', filters: [CONFIG_MAPS], signal: reading.signal })) {
+    for (const { object } of records)
+      writers.push((JSON.parse(Buffer.from(object).toString()) as { data?: { by?: string } }).data?.by ?? '');
+  }
+})();
+
+async function replica(name: string, env: Record<string, string> = {}): Promise<ChildProcess> {
+  const child = fork(path.join(import.meta.dirname, 'ticking-replica.js'), [kubeconfig, cluster.nats.url, name], {
+    env: { ...process.env, ...env },
+    execArgv: [],
+  });
+  children.push(child);
+  await once(child, 'message');
+  return child;
+}
+
+const wrote = (name: string, since = 0): Promise<unknown> =>
+  eventually(() => writers.slice(since).includes(name), Boolean, 10_000);
+const holder = async () =>
+  (
+    (await cluster.admin.get({ resource: LEASES, namespace: 'kube-system', name: 'ticking' }))['spec'] as {
+      holderIdentity: string;
+    }
+  ).holderIdentity;
+
+t.test('one leads while the others follow; a clean stop hands over at once', async (t) => {
+  const first = await replica('first');
+  await wrote('first');
+  const second = await replica('second');
+  await sleep(600);
+  t.notOk(writers.includes('second'));
+  const started = performance.now();
+  first.kill('SIGTERM');
+  await wrote('second');
+  t.ok(
+    performance.now() - started < 1500,
+    `handed over in ${Math.round(performance.now() - started)} ms, though the lease lasts 3 s`,
+  );
+  t.notOk(writers.slice(writers.indexOf('second')).includes('first'));
+  second.kill('SIGTERM');
+  await once(second, 'exit');
+  t.equal(await holder(), '', 'the lease is released');
+});
+
+t.test('a successor on the same machine sees that a killed leader is dead', async (t) => {
+  const killed = await replica('killed');
+  await wrote('killed');
+  const started = performance.now();
+  killed.kill('SIGKILL');
+  const heir = await replica('heir');
+  await wrote('heir');
+  t.ok(
+    performance.now() - started < 2500,
+    `took over in ${Math.round(performance.now() - started)} ms, process start included, though the lease lasts 3 s`,
+  );
+  heir.kill('SIGTERM');
+  await once(heir, 'exit');
+});
+
+t.test('a leader that was paused does not act when it wakes', async (t) => {
+  const paused = await replica('paused');
+  await wrote('paused');
+  const rival = await replica('rival');
+  paused.kill('SIGSTOP');
+  const from = writers.length;
+  await sleep(1000);
+  t.notOk(writers.includes('rival'), 'a paused process is not dead: its lease is respected');
+  await wrote('rival', from);
+  const since = writers.indexOf('rival');
+  paused.kill('SIGCONT');
+  await sleep(1500);
+  t.notOk(writers.slice(since).includes('paused'), 'nothing of it stands after the rival began');
+  t.ok(writers.length > since + 20, 'while the rival went on');
+  rival.kill('SIGTERM');
+  await wrote('paused', since);
+  t.pass('it leads again once the rival is gone');
+});
+
+t.test('a leader that cannot renew stops acting before its lease runs out, and leads again later', async (t) => {
+  const client = new HttpClient({ access: readKubeconfig(kubeconfig), userAgent: 'test' });
+  const times = { leaseMs: 1500, renewDeadlineMs: 800, retryMs: 100 };
+  const leader = new Leader({ name: 'lonely', identity: 'lonely', client, logger: cluster.logger, times });
+  const stopping = new AbortController();
+  const history: string[] = [];
+  const running = leader.run(stopping.signal, async (signal) => {
+    history.push('leads');
+    await once(signal, 'abort');
+    history.push('ended');
+  });
+  await eventually(
+    () => history.length,
+    (length) => length === 1,
+  );
+  await sleep(2 * times.leaseMs);
+  t.ok(leader.mayAct(), 'renewing works');
+  await cluster.stopApiServer();
+  await sleep(times.renewDeadlineMs + 50);
+  t.notOk(leader.mayAct(), 'no write may begin any more');
+  t.equal(
+    (
+      await eventually(
+        () => history,
+        ({ length }) => length >= 2,
+        3000,
+      )
+    ).at(-1),
+    'ended',
+  );
+  await cluster.startApiServer();
+  await eventually(() => leader.mayAct(), Boolean, 5000);
+  stopping.abort();
+  await running;
+  t.same(history, ['leads', 'ended', 'leads', 'ended']);
+  client.close();
+});

@@ -1,0 +1,46 @@
+/**
+ * A replica of a controller in a process of its own, for leader.test.ts to stop, pause and kill: while it leads it writes its name into the ConfigMap `ticks` every few milliseconds.
+ * Arguments: kubeconfig, NATS URL, name.
+ */
+import { type ApiObject, type Controller, createLogger, runControllers } from '../../sdk/index.ts';
+
+const [kubeconfig = '', natsUrl = '', name = ''] = process.argv.slice(2);
+const resource = { group: '', version: 'v1', resource: 'configmaps' };
+
+const ticking: Controller<ApiObject, undefined> = {
+  name: 'ticking',
+  resource,
+  watches: [],
+  observe: (key, world) => {
+    const desired = key.name === 'ticks' ? world.get(resource, key.namespace, key.name) : undefined;
+    return desired && { desired, observed: undefined };
+  },
+  reconcile: (desired) => {
+    const ticks = Number((desired['data'] as Record<string, string> | undefined)?.['ticks'] ?? 0) + 1;
+    const { name: configMap, namespace = '' } = desired.metadata;
+    return {
+      actions: [
+        {
+          verb: 'patch',
+          resource,
+          namespace,
+          name: configMap,
+          patch: { data: { ticks: String(ticks), by: name } },
+          because: 'time passes',
+        },
+      ],
+      requeueAfterMs: 5,
+    };
+  },
+};
+
+const running = await runControllers([ticking], {
+  kubeconfig,
+  natsUrl,
+  logger: createLogger({ name, level: process.env['RECKON_LOG_LEVEL'] ?? 'silent' }),
+  leaseTimes: { leaseMs: 3000, renewDeadlineMs: 2000, retryMs: 100 },
+  // A name that does not tell the process: a successor has to wait for the lease to run out.
+  ...(process.env['TICKING_ANONYMOUS'] && { identity: name }),
+});
+process.once('SIGTERM', () => void running.stop().then(() => process.exit(0)));
+process.send?.('running');
