@@ -17,7 +17,8 @@ export class NotLeadingError extends Error {
   override readonly name = 'NotLeadingError';
 }
 
-export type AnyAction = { readonly because: string; readonly verb?: string };
+/** `routine`: part of the usual course, such as a probe; logged at debug level only. */
+export type AnyAction = { readonly because: string; readonly verb?: string; readonly routine?: boolean };
 
 export interface CarryOutOptions {
   /** Its client refuses writes that may not be made any more, and remembers those that were made. */
@@ -92,7 +93,7 @@ async function carryOutOne(action: AnyAction, options: CarryOutOptions): Promise
       );
     await options.apply(action as never, context);
   }
-  const level = action.verb === 'event' ? 'debug' : 'info';
+  const level = action.verb === 'event' || action.routine ? 'debug' : 'info';
   logger[level](
     {
       ...describe(action),

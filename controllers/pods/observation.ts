@@ -131,6 +131,7 @@ export type RuntimeAction =
     })
   | (OfPod & {
       readonly verb: 'run-probe';
+      readonly routine: true;
       readonly container: string;
       readonly containerId: string;
       readonly probe: ProbeKind;

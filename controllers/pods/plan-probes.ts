@@ -77,6 +77,7 @@ function schedule(
   const because = `the ${kind} probe of container "${view.slot.name}" is due`;
   draft.act({
     verb: 'run-probe',
+    routine: true,
     uid: identityOf(pod).uid,
     container: view.slot.name,
     containerId: container.id,
