@@ -5,7 +5,6 @@
 import { Environment, type ParseResult } from '@marcbachmann/cel-js';
 import type { Schema, ValidationRule } from '../../api-schemas/schema.ts';
 import { show, type Fault } from './fault.ts';
-import { specialType } from './scalar-kinds.ts';
 import { parseTime } from './time.ts';
 
 interface CompiledRule {
@@ -40,6 +39,16 @@ function compile(rule: ValidationRule): CompiledRule {
   }
 }
 
+const NO_RULES: readonly ValidationRule[] = [];
+
+/** The rules of a node, compiled. */
+export function prepareRules(schema: Schema): readonly CompiledRule[] {
+  const rules = schema['x-kubernetes-validations'] ?? NO_RULES;
+  let ready = compiled.get(rules);
+  if (!ready) compiled.set(rules, (ready = rules.map(compile)));
+  return ready;
+}
+
 /** What is wrong with a rule itself, if anything; asked when a CustomResourceDefinition is admitted. */
 export function ruleFault(rule: ValidationRule): string | undefined {
   const { failure } = compile(rule);
@@ -54,16 +63,15 @@ export interface CelNode {
   readonly path: string;
   /** The structure is known to be sound, so a rule that cannot be evaluated is a fault of its own. */
   readonly sound: boolean;
+  readonly values: CelValues;
 }
 
 /** Faults of one node. */
-export function celFaults({ value, old, schema, path, sound }: CelNode): Fault[] {
-  const rules = schema['x-kubernetes-validations'] ?? [];
-  let ready = compiled.get(rules);
-  if (!ready) compiled.set(rules, (ready = rules.map(compile)));
+export function celFaults({ value, old, schema, path, sound, values }: CelNode): Fault[] {
+  const ready = prepareRules(schema);
   const faults: Fault[] = [];
-  const self = celValue(value, schema);
-  const oldSelf = old === undefined ? undefined : celValue(old, schema);
+  const self = values.of(value, schema);
+  const oldSelf = old === undefined ? undefined : values.of(old, schema);
   for (const { rule, transition, run, failure } of ready) {
     if (transition && oldSelf === undefined) continue;
     const says = run
@@ -109,29 +117,46 @@ function worded(reason: NonNullable<ValidationRule['reason']>, value: unknown, s
 
 const joined = (path: string, below = ''): string => (path === '' ? below.replace(/^\./, '') : `${path}${below}`);
 
-/** JSON as CEL sees it: an integer is an int (a bigint here), a time is a timestamp. */
-function celValue(value: unknown, schema: Schema | undefined): unknown {
-  const special = schema ? specialType(schema) : undefined;
-  if (typeof value === 'number') {
-    return Number.isInteger(value) && schema?.type !== 'number' ? BigInt(value) : value;
+/**
+ * JSON as CEL sees it: an integer is an int (a bigint here), a time is a timestamp. Remembers what it has turned, since the rules of a node see all that the rules below it see; so one is good for one object
+ * that nobody changes meanwhile.
+ */
+export class CelValues {
+  readonly #turned = new Map<object, unknown>();
+
+  of(value: unknown, schema: Schema | undefined): unknown {
+    switch (typeof value) {
+      case 'number':
+        return Number.isInteger(value) && schema?.type !== 'number' ? BigInt(value) : value;
+      case 'string':
+        return schema?.format === 'date-time' ? timestampOf(value) : value;
+      case 'object': {
+        if (value === null) return null;
+        let turned = this.#turned.get(value);
+        if (turned === undefined) this.#turned.set(value, (turned = this.#turn(value, schema)));
+        return turned;
+      }
+      default:
+        return value;
+    }
   }
-  if (typeof value === 'string' && (special === 'time' || special === 'microTime' || schema?.format === 'date-time')) {
-    const time = parseTime(value);
-    return time ? new Date(time.seconds * 1000 + time.nanos / 1e6) : value;
+
+  #turn(value: object, schema: Schema | undefined): unknown {
+    if (Array.isArray(value)) return value.map((item: unknown) => this.of(item, schema?.items));
+    const entries = typeof schema?.additionalProperties === 'object' ? schema.additionalProperties : undefined;
+    const properties = schema?.properties;
+    const turned: Record<string, unknown> = {};
+    for (const key of Object.keys(value)) {
+      const own = properties && Object.hasOwn(properties, key) ? properties[key] : entries;
+      const child = this.of((value as Record<string, unknown>)[key], own);
+      if (key === '__proto__') Object.defineProperty(turned, key, { value: child, enumerable: true });
+      else turned[key] = child;
+    }
+    return turned;
   }
-  if (Array.isArray(value)) return value.map((item) => celValue(item, schema?.items));
-  if (typeof value === 'object' && value !== null) {
-    const entries = Object.entries(value).map(([key, child]) => {
-      const own = schema?.properties && Object.hasOwn(schema.properties, key) ? schema.properties[key] : undefined;
-      return [
-        key,
-        celValue(
-          child,
-          own ?? (typeof schema?.additionalProperties === 'object' ? schema.additionalProperties : undefined),
-        ),
-      ] as const;
-    });
-    return Object.fromEntries(entries);
-  }
-  return value;
+}
+
+function timestampOf(text: string): unknown {
+  const time = parseTime(text);
+  return time ? new Date(time.seconds * 1000 + time.nanos / 1e6) : text;
 }

@@ -3,7 +3,7 @@
  * in code of `rules/`, keyed by type. On update it walks the old object alongside. Called by `validate.ts`. Where nothing below a node can be checked it does not go.
  */
 import type { Schema } from '../../api-schemas/schema.ts';
-import { celFaults } from './cel-rules.ts';
+import { celFaults, CelValues, prepareRules } from './cel-rules.ts';
 import { duplicate, type Fault } from './fault.ts';
 import { rules } from './rules/catalogue.ts';
 import type { Rule } from './rules/rule.ts';
@@ -39,11 +39,12 @@ interface Findings {
   readonly exact: Fault[];
   readonly general: Fault[];
   readonly sound: boolean;
+  readonly values: CelValues;
 }
 
 export function validateConstraints(object: unknown, schema: Schema, { old, skip, known }: ConstraintOptions): Fault[] {
   if (!mayCheck(schema)) return [];
-  const findings: Findings = { exact: [], general: [], sound: known.length === 0 };
+  const findings: Findings = { exact: [], general: [], sound: known.length === 0, values: new CelValues() };
   walk({ value: object, old, schema, path: '' }, findings, skip);
   if (findings.exact.length === 0 && findings.general.length === 0) return [];
   const exact = findings.exact.filter(({ field }) => !known.some((fault) => fault.field === field));
@@ -71,7 +72,7 @@ function walk(place: Place, findings: Findings, skip?: ReadonlySet<string>): voi
   )
     return;
   const plan = planOf(place.schema);
-  if (plan.cel) findings.general.push(...celFaults({ ...place, sound: findings.sound }));
+  if (plan.cel) findings.general.push(...celFaults({ ...place, sound: findings.sound, values: findings.values }));
   if (Array.isArray(place.value)) walkList(place, place.value, plan, findings);
   else if (typeof place.value === 'object') walkObject(place, place.value as JsonObject, plan, findings, skip);
 }
@@ -131,6 +132,19 @@ function reportRepeats(list: readonly unknown[], identify: Identify, path: strin
     if (seen.has(key)) faults.push(duplicate(`${path}[${index}]`, shown));
     seen.add(key);
   }
+}
+
+/** Compiles the CEL rules of a type and of all below it. */
+export function prepareConstraints(schema: Schema, seen: Set<unknown> = new Set()): void {
+  const identity = schema.title ?? schema;
+  if (seen.has(identity)) return;
+  seen.add(identity);
+  prepareRules(schema);
+  if (!mayCheck(schema)) return;
+  const { items, additionalProperties, properties } = schema;
+  if (items) prepareConstraints(items, seen);
+  if (typeof additionalProperties === 'object') prepareConstraints(additionalProperties, seen);
+  for (const child of Object.values(properties ?? {})) prepareConstraints(child, seen);
 }
 
 function planOf(schema: Schema): Plan {
