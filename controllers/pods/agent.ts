@@ -6,7 +6,7 @@ import { EventRecorder } from '../../sdk/events.ts';
 import type { Controller, StartContext } from '../../sdk/controller.ts';
 import type { ContainerRuntime } from '../../runtime/container-runtime.ts';
 import type { Logger } from '../../sdk/logger.ts';
-import type { ObjectKey } from '../../event-log/event-log.ts';
+import type { ObjectKey } from '../../sdk/index.ts';
 import { instanceLabels, type AgentContext } from './agent-context.ts';
 import { AddressPool } from './addresses.ts';
 import { ADDRESS_LABEL, NODE_LABEL, POD_UID_LABEL } from './labels.ts';
@@ -102,6 +102,11 @@ export class NodeAgent {
     return this.#operations;
   }
 
+  /** Resolves when what was begun has ended; nothing new is begun once the agent's signal is aborted. */
+  async idle(): Promise<void> {
+    await this.#operations?.idle();
+  }
+
   async #start({ client, world, enqueue, signal }: StartContext): Promise<void> {
     const options = this.#options;
     const { runtime, logger } = options;
@@ -132,6 +137,7 @@ export class NodeAgent {
       network: options.network,
       clusterDns: options.clusterDns ?? [gatewayOf(options.podCidr)],
       allocatable: options.allocatable,
+      signal,
       now: Date.now,
       record: (about, type, reason, message) => recorder.record({ about, type, reason, message }, COMPONENT, []),
     };
