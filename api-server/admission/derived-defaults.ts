@@ -60,6 +60,13 @@ function pod(object: JsonObject): void {
   }
 }
 
+/** Go cannot tell a zero from nothing here. */
+const PROBE_DEFAULTS = { timeoutSeconds: 1, periodSeconds: 10, successThreshold: 1, failureThreshold: 3 } as const;
+
+function probe(object: JsonObject): void {
+  for (const [field, value] of Object.entries(PROBE_DEFAULTS)) if (object[field] === 0) object[field] = value;
+}
+
 function deploymentStrategy(strategy: JsonObject): void {
   strategy['type'] ??= 'RollingUpdate';
   if (strategy['type'] === 'RollingUpdate') {
@@ -114,6 +121,7 @@ function volume(object: JsonObject): void {
 
 function job(object: JsonObject): void {
   const spec = asObject(object['spec']);
+  spec['podReplacementPolicy'] ??= spec['podFailurePolicy'] === undefined ? 'TerminatingOrFailed' : 'Failed';
   if (spec['completions'] === undefined && spec['parallelism'] === undefined) spec['completions'] = 1;
   spec['parallelism'] ??= 1;
 }
@@ -142,6 +150,22 @@ function networkPolicySpec(spec: JsonObject): void {
   spec['policyTypes'] ??= spec['egress'] === undefined ? ['Ingress'] : ['Ingress', 'Egress'];
 }
 
+function customResourceDefinition(object: JsonObject): void {
+  const names = asObject(asObject(object['spec'])['names']);
+  if (typeof names['kind'] !== 'string') return;
+  if (isEmpty(names['singular'])) names['singular'] = names['kind'].toLowerCase();
+  if (isEmpty(names['listKind'])) names['listKind'] = `${names['kind']}List`;
+}
+
+/** A limit of containers is their default limit, and that their default request. */
+function limitRangeItem(item: JsonObject): void {
+  if (item['type'] !== 'Container') return;
+  const limits = { ...asObject(item['max']), ...asObject(item['default']) };
+  const requests = { ...asObject(item['min']), ...limits, ...asObject(item['defaultRequest']) };
+  if (Object.keys(limits).length > 0) item['default'] = limits;
+  if (Object.keys(requests).length > 0) item['defaultRequest'] = requests;
+}
+
 /** The old selectorless form: what the template is labelled with is what is selected. Only ReplicationController still has it. */
 function replicationController(object: JsonObject): void {
   const spec = asObject(object['spec']);
@@ -152,6 +176,7 @@ function replicationController(object: JsonObject): void {
 export const derivedDefaults: ReadonlyMap<string, Derive> = new Map<string, Derive>([
   [`${CORE}Container`, container],
   [`${CORE}EphemeralContainer`, container],
+  [`${CORE}Probe`, probe],
   [`${CORE}PodSpec`, podSpec],
   [`${CORE}Pod`, pod],
   [`${CORE}ServiceSpec`, serviceSpec],
@@ -165,7 +190,9 @@ export const derivedDefaults: ReadonlyMap<string, Derive> = new Map<string, Deri
   [`${APPS}StatefulSetUpdateStrategy`, statefulSetStrategy],
   [`${APPS}DaemonSetSpec`, (spec) => void (spec['updateStrategy'] ??= {})],
   [`${APPS}DaemonSetUpdateStrategy`, daemonSetStrategy],
+  [`${CORE}LimitRangeItem`, limitRangeItem],
   ['io.k8s.api.batch.v1.Job', job],
+  ['io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.CustomResourceDefinition', customResourceDefinition],
   ['io.k8s.api.rbac.v1.RoleBinding', roleRefBinding],
   ['io.k8s.api.rbac.v1.ClusterRoleBinding', roleRefBinding],
   ['io.k8s.api.networking.v1.NetworkPolicySpec', networkPolicySpec],

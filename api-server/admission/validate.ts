@@ -11,6 +11,9 @@ import { prepareStructure, validateStructure } from './structure.ts';
 const WITHOUT_METADATA: ReadonlySet<string> = new Set(['metadata']);
 const STATUS_ONLY: ReadonlySet<string> = new Set(['metadata', 'spec']);
 
+/** More are not listed: nobody reads them, and a hostile body could earn a million. */
+const MAX_FAULTS = 100;
+
 export interface ValidateOptions {
   /** The subresource that is written, if one is: a status write is not judged by rules about the spec. */
   readonly subresource?: string;
@@ -24,7 +27,8 @@ export function validate(
 ): Fault[] {
   const faults = [...validateMetadata(object, old, definition), ...validateStructure(object, definition)];
   const skip = options.subresource === 'status' ? STATUS_ONLY : WITHOUT_METADATA;
-  return [...faults, ...validateConstraints(object, definition.schema, { old, skip, known: faults })];
+  const more = validateConstraints(object, definition.schema, { old, skip, known: faults });
+  return [...faults, ...more].slice(0, MAX_FAULTS);
 }
 
 /** Compiles what a kind's first write would otherwise wait for: some tens of milliseconds, once. */
