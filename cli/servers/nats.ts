@@ -16,6 +16,8 @@ export interface NatsServerOptions {
   readonly port: number;
   readonly serverName: string;
   readonly users: readonly NatsUser[];
+  /** Whoever comes without a login is this user. Only for tests. */
+  readonly withoutLogin?: string;
   /** Absent: every write is synced before it is acknowledged. Tests that lose no power may do without. */
   readonly sync?: 'always' | 'default';
 }
@@ -75,6 +77,7 @@ export async function natsProcess(options: NatsServerOptions): Promise<ProcessSp
       store_dir: path.join(options.folder, 'jetstream'),
       ...(options.sync === 'default' ? {} : { sync_interval: 'always' }),
     },
+    ...(options.withoutLogin === undefined ? {} : { no_auth_user: options.withoutLogin }),
     authorization: {
       users: options.users.map(({ user, password, may }) => ({ user, password, permissions: permissions[may] })),
     },

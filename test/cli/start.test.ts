@@ -9,6 +9,9 @@ import { runCommand } from '../../cli/set-up/command.ts';
 import { docker } from '../harness/docker-cleaning.ts';
 import { startReckon, type RunningReckon } from '../harness/start-reckon.ts';
 
+/** Long where all cores are busy. */
+t.setTimeout(240_000);
+
 const main = path.join(import.meta.dirname, '..', '..', 'cli', 'main.js');
 
 /** Of an instance's containers: id and when it was started. */

@@ -80,6 +80,7 @@ async function runCheck(check: Check, say: (line: string) => void): Promise<Coun
   const child = spawn(process.execPath, [check.program, ...check.args], {
     cwd: root,
     stdio: ['ignore', 'pipe', 'pipe'],
+    env: { ...process.env, NO_COLOR: '1', FORCE_COLOR: '0' },
   });
   let output = '';
   child.stdout.on('data', (chunk: Buffer) => (output += chunk.toString()));

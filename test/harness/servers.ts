@@ -2,9 +2,10 @@
  * What a test file asks for its share of the real servers: a database of its own (cloned from the migrated template), a prefix of its own for streams and subjects, and where NATS, Docker and kubectl are.
  */
 import { randomBytes } from 'node:crypto';
-import { cloneTemplate, startTestServers, testPassword, type ServerAddresses } from './test-servers.ts';
+import root from 'tap';
+import { cloneTemplate, dropDatabase, startTestServers, testPassword, type ServerAddresses } from './test-servers.ts';
 
-/** What of `t` is needed: tap's, or any test runner's that tidies up. */
+/** What of tap's `t` is needed. */
 export interface Teardown {
   teardown(handler: () => Promise<void> | void): void;
 }
@@ -22,9 +23,10 @@ export interface Servers extends ServerAddresses {
 let own: Promise<ServerAddresses> | undefined;
 
 export async function servers(t: Teardown): Promise<Servers> {
-  const addresses = await serverAddresses(t);
+  const addresses = await serverAddresses();
   const prefix = uniqueName();
   await cloneTemplate(addresses.postgresUrl, prefix);
+  t.teardown(() => dropDatabase(addresses.postgresUrl, prefix));
   const databaseUrlAs: Servers['databaseUrlAs'] = (role) => {
     const url = new URL(`${addresses.postgresUrl}/${prefix}`);
     url.username = role;
@@ -46,11 +48,12 @@ export function uniqueName(): string {
 }
 
 /** Those of the whole run, or, for a file that is run by itself, servers that end with it. */
-export function serverAddresses(t: Teardown): Promise<ServerAddresses> {
+export function serverAddresses(): Promise<ServerAddresses> {
   const handed = process.env['RECKON_TEST_SERVERS'];
   if (handed) return Promise.resolve(JSON.parse(handed) as ServerAddresses);
   own ??= startTestServers(() => undefined).then(({ addresses, stop }) => {
-    t.teardown(stop);
+    // At the very end: the subtest that happens to ask first is not the only one that needs them.
+    root.teardown(stop);
     return addresses;
   });
   return own;

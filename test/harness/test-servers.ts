@@ -54,6 +54,7 @@ export async function startTestServers(say: (line: string) => void): Promise<Tes
     port: await choosePort(natsPort, new Set()),
     serverName: 'reckon-test',
     users: [{ ...login('test'), may: 'everything' }],
+    withoutLogin: 'test',
   });
   const database = {
     programs: found.postgres,
@@ -91,12 +92,26 @@ export async function startTestServers(say: (line: string) => void): Promise<Tes
   return { addresses, stop };
 }
 
-/** A clone of the migrated template; returns its name. */
+/** A clone of the migrated template. */
 export async function cloneTemplate(postgresUrl: string, name: string): Promise<void> {
+  await execute(
+    postgresUrl,
+    `create database ${pg.escapeIdentifier(name)} template ${templateDatabase} owner reckon_owner`,
+  );
+}
+
+/** Whoever is still connected is thrown out; a server that is gone needs no tidying. */
+export async function dropDatabase(postgresUrl: string, name: string): Promise<void> {
+  await execute(postgresUrl, `drop database if exists ${pg.escapeIdentifier(name)} with (force)`).catch(
+    () => undefined,
+  );
+}
+
+async function execute(postgresUrl: string, statement: string): Promise<void> {
   const client = new pg.Client({ connectionString: `${postgresUrl}/postgres` });
   await client.connect();
   try {
-    await client.query(`create database ${pg.escapeIdentifier(name)} template ${templateDatabase} owner reckon_owner`);
+    await client.query(statement);
   } finally {
     await client.end();
   }
