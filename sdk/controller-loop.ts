@@ -305,7 +305,10 @@ export class ControllerLoop {
       error instanceof ApiUnreachableError ||
       (error instanceof ApiError && (error.code === 503 || error.code === 429 || error.code === 504))
     ) {
-      logger.warn({ ...fields, err: undefined, error: error.message }, 'the API server did not serve; observing again soon');
+      logger.warn(
+        { ...fields, err: undefined, error: error.message },
+        'the API server did not serve; observing again soon',
+      );
       return { kind: 'failed', maxBackOffMs: AWAY_BACK_OFF_MS };
     }
     logger.error(fields, 'reconciling failed; observing again after a while');

@@ -1,6 +1,13 @@
 /**
  * The SDK's public face: what `import … from 'reckon/sdk'` gives. Built-in controllers are written with exactly this; docs/writing-a-controller.md is the tour.
  */
+export type * as AppsV1 from '../api-schemas/types/apps-v1.ts';
+export type * as BatchV1 from '../api-schemas/types/batch-v1.ts';
+export type * as CoreV1 from '../api-schemas/types/core-v1.ts';
+export type * as DiscoveryV1 from '../api-schemas/types/discovery-v1.ts';
+export type * as MetaV1 from '../api-schemas/types/meta-v1.ts';
+export type * as NetworkingV1 from '../api-schemas/types/networking-v1.ts';
+export type * as StorageV1 from '../api-schemas/types/storage-v1.ts';
 export type { ApiObject, ObjectMetadata, OwnerReference } from '../api-schemas/schema.ts';
 export type { ObjectKey } from '../event-log/event-log.ts';
 export {
@@ -20,6 +27,7 @@ export {
   type Observation,
   type Plan,
   type ResourceRef,
+  type StartContext,
   TerminalError,
   type Watch,
 } from './controller.ts';
