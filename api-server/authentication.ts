@@ -16,6 +16,15 @@ export const ADMINISTRATORS = 'system:masters';
 export function authenticate(request: IncomingMessage): Identity | undefined {
   const socket = request.socket as TLSSocket;
   if (!socket.authorized) return undefined;
+  let identity = known.get(socket);
+  if (!identity && (identity = identityOf(socket))) known.set(socket, identity);
+  return identity;
+}
+
+/** A connection's certificate does not change, and reading it costs as much as a small request. */
+const known = new WeakMap<TLSSocket, Identity>();
+
+function identityOf(socket: TLSSocket): Identity | undefined {
   const subject = socket.getPeerCertificate().subject as { CN?: string; O?: string | string[] } | undefined;
   if (!subject?.CN) return undefined;
   const organizations = subject.O === undefined ? [] : Array.isArray(subject.O) ? subject.O : [subject.O];

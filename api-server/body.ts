@@ -28,7 +28,8 @@ export async function readBody(call: Pick<Call, 'request'>): Promise<Buffer> {
   let length = 0;
   const refuse = () => tooLarge(`Request entity too large: limit is ${MAX_BODY_BYTES}`);
   if (Number(call.request.headers['content-length'] ?? 0) > MAX_BODY_BYTES) throw refuse();
-  for await (const chunk of call.request as AsyncIterable<Buffer>) {
+  // Leaving the loop must not destroy the connection: the refusal is still to be sent.
+  for await (const chunk of call.request.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>) {
     length += chunk.length;
     if (length > MAX_BODY_BYTES) throw refuse();
     chunks.push(chunk);
@@ -45,13 +46,10 @@ export async function readBody(call: Pick<Call, 'request'>): Promise<Buffer> {
 
 export type FieldValidation = 'Strict' | 'Warn' | 'Ignore';
 
+/** `checkOptions` has refused everything else. */
 export function fieldValidationOf(call: Pick<Call, 'query'>): FieldValidation {
-  const given = call.query.get('fieldValidation') ?? '';
-  if (given === '') return 'Warn';
-  if (given === 'Strict' || given === 'Warn' || given === 'Ignore') return given;
-  throw badRequest(
-    `fieldValidation: Unsupported value: ${JSON.stringify(given)}: supported values: "Ignore", "Strict", "Warn"`,
-  );
+  const given = call.query.get('fieldValidation');
+  return given === 'Strict' || given === 'Ignore' ? given : 'Warn';
 }
 
 interface Decoded {
@@ -144,5 +142,8 @@ export function warn(call: Pick<Call, 'response'>, message: string): void {
     .replace(/[\\"]/g, '\\$&')
     .replace(/[^\x20-\x7e]/g, '?')
     .slice(0, 1024);
-  call.response.appendHeader('Warning', `299 - "${text}"`);
+  const header = `299 - "${text}"`;
+  // A write that is computed again on a newer object finds the same faults again.
+  if ([call.response.getHeader('Warning') ?? []].flat().includes(header)) return;
+  call.response.appendHeader('Warning', header);
 }

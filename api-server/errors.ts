@@ -156,17 +156,28 @@ export const invalid = (subject: Subject & { kind: string }, name: string, cause
   const faults = causes.map((cause) => (cause.field ? `${cause.field}: ${cause.message}` : cause.message));
   const list = faults.length === 1 ? faults[0] : `[${faults.join(', ')}]`;
   return new StatusError('Invalid', `${qualified(subject.kind, subject.group)} "${name}" is invalid: ${list}`, {
-    name,
+    ...(name !== '' && { name }),
     ...(subject.group !== '' && { group: subject.group }),
     kind: subject.kind,
     causes,
   });
 };
 
+/** An option of the request itself that cannot be, such as `dryRun` of the `CreateOptions`. */
+export const invalidOption = (options: string, cause: Cause) =>
+  invalid({ group: 'meta.k8s.io', resource: '', kind: options }, '', [cause]);
+
 export const tooLarge = (message: string) => new StatusError('RequestEntityTooLarge', message);
 
 export const tooManyRequests = (retryAfterSeconds: number) =>
   new StatusError('TooManyRequests', 'Too many requests, please try again later.', { retryAfterSeconds });
+
+/** A revision that the log has not come to. */
+export const futureRevision = (wanted: number, current: number) =>
+  new StatusError('Timeout', `Timeout: Too large resource version: ${wanted}, current: ${current}`, {
+    causes: [{ reason: 'ResourceVersionTooLarge', message: 'Too large resource version' }],
+    retryAfterSeconds: 1,
+  });
 
 export const expired = (message: string) => new StatusError('Expired', message);
 

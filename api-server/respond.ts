@@ -113,7 +113,10 @@ export function sendList(call: Call, page: ListPage): void {
   const apiVersion = apiVersionOf(definition);
   const metadata = {
     resourceVersion: String(page.revision),
-    ...(page.continueToken !== undefined && { continue: page.continueToken, remainingItemCount: page.remaining }),
+    ...(page.continueToken !== undefined && {
+      continue: page.continueToken,
+      ...(page.remaining !== undefined && { remainingItemCount: page.remaining }),
+    }),
   };
   if (as === 'Object' && format === 'json' && page.entries.every((entry) => asWritten(call, entry))) {
     const head = `{"kind":${JSON.stringify(definition.listKind)},"apiVersion":${JSON.stringify(apiVersion)},"metadata":${JSON.stringify(metadata)},"items":[`;
@@ -148,6 +151,8 @@ export function sendList(call: Call, page: ListPage): void {
 export interface WatchStream {
   event(type: 'ADDED' | 'MODIFIED' | 'DELETED', entry: Entry): void;
   bookmark(revision: number, options?: { initialEventsEnd: boolean }): void;
+  /** Resolves once the client has taken what was sent, or has gone. */
+  drained(): Promise<void>;
   /** Ends with an ERROR event. */
   fail(error: StatusError): void;
   end(): void;
@@ -176,8 +181,12 @@ export function openWatch(call: Call): WatchStream {
   let first = true;
   let ended = false;
   const apiVersion = apiVersionOf(definition);
+  let gone = false;
   const closed = new Promise<void>((resolve) => {
-    response.once('close', resolve);
+    response.once('close', () => {
+      gone = true;
+      resolve();
+    });
     signal.addEventListener('abort', () => response.end(), { once: true });
   });
   response.writeHead(200, { 'Content-Type': JSON_TYPE, 'Transfer-Encoding': 'chunked' });
@@ -200,6 +209,10 @@ export function openWatch(call: Call): WatchStream {
   };
   return {
     closed,
+    drained() {
+      if (!response.writableNeedDrain || gone) return Promise.resolve();
+      return Promise.race([closed, new Promise<void>((resolve) => response.once('drain', resolve))]);
+    },
     event(type, entry) {
       write(
         whole && asWritten(call, entry)

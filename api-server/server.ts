@@ -21,6 +21,7 @@ import {
   unauthorized,
 } from './errors.ts';
 import { InFlight } from './in-flight.ts';
+import { checkOptions } from './request-options.ts';
 import { parseResourceRequest, type ResourceRequest } from './request.ts';
 import { sendBytes, sendStatus } from './respond.ts';
 import { subresources, upgrades } from './subresources/index.ts';
@@ -40,6 +41,10 @@ const OPEN_PATHS = new Set(['/healthz', '/livez', '/readyz', '/version']);
 /** Clients keep connections for a while; longer than any sensible idle time-out of theirs. */
 const KEEP_ALIVE_MS = 90_000;
 const HEADERS_TIMEOUT_MS = 20_000;
+/** For a request with its body to arrive; the answer may take as long as it wants. */
+const REQUEST_TIMEOUT_MS = 120_000;
+/** Selectors in a URL can be long. */
+const MAX_HEADER_BYTES = 256 * 1024;
 
 export class ApiServer {
   readonly #options: ServerOptions;
@@ -47,6 +52,8 @@ export class ApiServer {
   readonly #server: Server;
   readonly #inFlight = new InFlight();
   readonly #stopping = new AbortController();
+  /** Of each request that is being answered. */
+  readonly #open = new Set<AbortController>();
 
   constructor(options: ServerOptions) {
     this.#options = options;
@@ -57,7 +64,8 @@ export class ApiServer {
       rejectUnauthorized: false,
       keepAliveTimeout: KEEP_ALIVE_MS,
       headersTimeout: HEADERS_TIMEOUT_MS,
-      requestTimeout: 0,
+      requestTimeout: REQUEST_TIMEOUT_MS,
+      maxHeaderSize: MAX_HEADER_BYTES,
     });
     this.#server.on(
       'request',
@@ -85,6 +93,7 @@ export class ApiServer {
   /** Ends watches, lets requests in flight finish, then closes. */
   async stop(): Promise<void> {
     this.#stopping.abort();
+    for (const request of this.#open) request.abort();
     const closed = new Promise<void>((resolve) => this.#server.close(() => resolve()));
     this.#server.closeIdleConnections();
     const force = setTimeout(() => this.#server.closeAllConnections(), 5_000);
@@ -135,8 +144,11 @@ export class ApiServer {
     const definition = services.registry.byResource(target.group, target.version, target.resource);
     if (!definition) throw noSuchPath();
     const gone = new AbortController();
-    response.once('close', () => gone.abort());
-    const signal = AbortSignal.any([gone.signal, this.#stopping.signal]);
+    this.#open.add(gone);
+    response.once('close', () => {
+      this.#open.delete(gone);
+      gone.abort();
+    });
     return {
       services,
       request,
@@ -147,12 +159,14 @@ export class ApiServer {
       identity,
       requestId,
       causes: causesOf(request),
-      signal,
+      signal: gone.signal,
     };
   }
 
   async #dispatch(call: Call): Promise<void> {
     const { definition, target, request } = call;
+    checkShape(call);
+    checkOptions(call);
     if (target.subresource !== '') {
       const declared = definition.subresources.find(({ name }) => name === target.subresource);
       const handler = declared && subresources[target.subresource];
@@ -160,8 +174,6 @@ export class ApiServer {
       return handler(call);
     }
     if (!definition.verbs.includes(target.verb)) throw methodNotAllowed(request.method ?? '');
-    if (definition.namespaced && target.namespace === '' && target.verb !== 'list' && target.verb !== 'watch')
-      throw methodNotAllowed(request.method ?? '');
     return verbs[target.verb](call);
   }
 
@@ -222,7 +234,7 @@ export class ApiServer {
   }
 
   #refuse(response: ServerResponse, refusal: StatusError, error: unknown, requestId: string): void {
-    if (refusal.reason === 'InternalError')
+    if (refusal.reason === 'InternalError' && !hasLeft(error))
       this.#options.services.logger.error({ err: error, requestId }, 'request failed');
     if (response.headersSent || response.destroyed) {
       response.destroy();
@@ -230,6 +242,24 @@ export class ApiServer {
     }
     sendStatus({ response }, refusal.status());
   }
+}
+
+/** Which methods make sense on a collection, on an object, and where. Throws NotFound or MethodNotAllowed. */
+function checkShape({ definition, target, request }: Call): void {
+  const { namespaced } = definition;
+  if (!namespaced && target.namespace !== '') throw noSuchPath();
+  const everywhere = namespaced && target.namespace === '';
+  const { name, subresource, verb } = target;
+  const onObject = name !== '';
+  const allowed =
+    verb === 'list' || verb === 'watch'
+      ? true
+      : verb === 'create'
+        ? !everywhere && onObject === (subresource !== '')
+        : verb === 'deletecollection'
+          ? !everywhere
+          : onObject && !everywhere;
+  if (!allowed) throw methodNotAllowed(request.method ?? '');
 }
 
 const headerOf = (request: IncomingMessage, name: string): string | undefined => {
@@ -264,6 +294,9 @@ function causesOf(request: IncomingMessage): number[] {
   }
   return causes;
 }
+
+/** The client went away before its body was complete: nobody is there to be answered, and nothing is wrong here. */
+const hasLeft = (error: unknown): boolean => (error as NodeJS.ErrnoException | undefined)?.code === 'ECONNRESET';
 
 function asStatusError(error: unknown): StatusError {
   if (error instanceof StatusError) return error;

@@ -6,6 +6,7 @@ import type { ApiObject, ResourceDefinition } from '../../api-schemas/schema.ts'
 import { GuardError, LogUnavailableError, TooLargeError } from '../../event-log/event-log.ts';
 import type { EventLog, ObjectKey, Plane, Verb, Write } from '../../event-log/event-log.ts';
 import { internal, tooLarge, unavailable } from '../errors.ts';
+import { allocationLockKey, lockWrite } from './allocation.ts';
 import { entryId, makeEntry, type Entry } from './entry.ts';
 import type { ResourceCache } from './resource-cache.ts';
 import type { Sealer } from './seal.ts';
@@ -29,6 +30,8 @@ export interface Change extends Provenance {
   /** The sequence that the change was computed on. */
   readonly guard: number;
   readonly object: ApiObject;
+  /** The object takes numbers that no other may have: it stands only if nobody else has taken any since. */
+  readonly allocates?: boolean;
 }
 
 interface Shelf {
@@ -102,12 +105,22 @@ export class ObjectStore {
     const { definition, key, object } = change;
     const { stream, log } = this.#shelf(definition);
     try {
-      const { sequence } = await log.append(await this.#write(change));
+      const write = await this.#write(change);
+      const sequence = change.allocates ? await this.#allocate(write) : (await log.append(write)).sequence;
       await stream.reached(sequence);
       return makeEntry({ key, sequence, object, selectableFields: definition.selectableFields });
     } catch (error) {
       throw translate(error);
     }
+  }
+
+  /** The lock first, so that the object's own sequence is the transaction's end. */
+  async #allocate(write: Write): Promise<number> {
+    const { stream, log } = this.#options.log;
+    const lock = allocationLockKey(write.key.resource);
+    const guard = stream.resource(lock.group, lock.resource).guard(entryId(lock));
+    const appended = await log.transaction([lockWrite(write, guard), write]);
+    return appended.at(-1)?.sequence ?? 0;
   }
 
   /** All or none; every change of a kind in the event log. */

@@ -2,8 +2,10 @@
  * One stream, followed into memory: a ResourceCache for every resource that has records, and the position up to which all of them are complete. The API server has two: the event
  * log and the ephemeral stream (Leases, Events). Records of sealed kinds are opened here, on their way in.
  */
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { Logger } from 'pino';
 import type { ApiObject } from '../../api-schemas/schema.ts';
+import { LogUnavailableError } from '../../event-log/event-log.ts';
 import type { Followed, LogReader, LogRecord } from '../../event-log/event-log.ts';
 import { unavailable } from '../errors.ts';
 import { entryId, makeEntry, type Entry } from './entry.ts';
@@ -26,6 +28,7 @@ export interface StreamCacheOptions {
 
 /** How long a read waits for the follower to reach a sequence before it answers 503. */
 const WAIT_MS = 10_000;
+const UNSEAL_RETRY_MS = 500;
 
 interface Waiter {
   readonly position: number;
@@ -85,6 +88,7 @@ export class StreamCache {
       if (followed.caughtUp && !this.#complete) {
         this.#complete = true;
         for (const cache of this.#resources.values()) cache.beginHistory(this.#position);
+        this.#wake();
         ready();
       }
     }
@@ -95,27 +99,57 @@ export class StreamCache {
     this.#options.logger.warn('the log was trimmed beyond the cursor; filling the cache again');
     for (const cache of this.#resources.values()) cache.clear();
     this.#complete = false;
+    this.#position = 0;
   }
 
   async #apply(followed: Followed): Promise<void> {
     const opened = await Promise.all(followed.records.map((record) => this.#open(record)));
-    followed.records.forEach((record, index) => this.#put(record, opened[index]));
+    followed.records.forEach((record, index) => {
+      try {
+        this.#put(record, opened[index]);
+      } catch (error) {
+        this.#report(record, error);
+      }
+    });
     if (followed.position > this.#position) this.#advance(followed.position);
   }
 
   async #open(record: LogRecord): Promise<ApiObject | undefined> {
     if (record.object.length === 0) return undefined;
+    let object: ApiObject;
     try {
-      const object = JSON.parse(
+      object = JSON.parse(
         Buffer.from(record.object.buffer, record.object.byteOffset, record.object.byteLength).toString(),
       ) as ApiObject;
-      const { sealed } = this.#options.indexing(record.key.group, record.key.resource);
-      if (sealed.length > 0) await this.#options.unseal(object, sealed);
-      return object;
     } catch (error) {
-      this.#options.logger.error({ sequence: record.sequence, err: error }, 'record is unreadable and was passed over');
+      this.#report(record, error);
       return undefined;
     }
+    const { sealed } = this.#options.indexing(record.key.group, record.key.resource);
+    return sealed.length === 0 ? object : this.#unsealed(record, object, sealed);
+  }
+
+  /** While the keys cannot be reached the follower waits: an object must not be lost to an outage. */
+  async #unsealed(record: LogRecord, object: ApiObject, sealed: readonly string[]): Promise<ApiObject | undefined> {
+    const { logger, signal, unseal } = this.#options;
+    while (!signal.aborted) {
+      try {
+        await unseal(object, sealed);
+        return object;
+      } catch (error) {
+        if (!(error instanceof LogUnavailableError)) {
+          this.#report(record, error);
+          return undefined;
+        }
+        logger.warn({ sequence: record.sequence, err: error }, 'the key of a record cannot be had just now');
+        await sleep(UNSEAL_RETRY_MS);
+      }
+    }
+    return undefined;
+  }
+
+  #report(record: LogRecord, error: unknown): void {
+    this.#options.logger.error({ sequence: record.sequence, err: error }, 'record is unreadable and was passed over');
   }
 
   #put(record: LogRecord, object: ApiObject | undefined): void {
@@ -133,12 +167,15 @@ export class StreamCache {
 
   #advance(position: number): void {
     this.#position = position;
-    if (this.#waiters.length > 0) {
-      const due = this.#waiters.filter((waiter) => waiter.position <= position);
-      this.#waiters = this.#waiters.filter((waiter) => waiter.position > position);
-      for (const waiter of due) waiter.resolve();
-    }
+    this.#wake();
     for (const listener of this.#positionListeners) listener(position);
+  }
+
+  #wake(): void {
+    if (this.#waiters.length === 0 || !this.#complete) return;
+    const due = this.#waiters.filter((waiter) => waiter.position <= this.#position);
+    this.#waiters = this.#waiters.filter((waiter) => waiter.position > this.#position);
+    for (const waiter of due) waiter.resolve();
   }
 
   onPosition(listener: (position: number) => void): () => void {
@@ -146,9 +183,9 @@ export class StreamCache {
     return () => this.#positionListeners.delete(listener);
   }
 
-  /** Resolves once the cache has reached `position`. Rejects with 503 after `WAIT_MS`. */
+  /** Resolves once the cache is complete and has reached `position`. Rejects with 503 after `WAIT_MS`. */
   reached(position: number): Promise<void> {
-    if (position <= this.#position) return Promise.resolve();
+    if (this.#complete && position <= this.#position) return Promise.resolve();
     return new Promise((resolve, reject) => {
       const waiter: Waiter = {
         position,

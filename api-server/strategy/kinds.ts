@@ -4,6 +4,7 @@
  */
 import type { ApiObject, ResourceDefinition } from '../../api-schemas/schema.ts';
 import type { Call } from '../call.ts';
+import type { Queue } from '../store/allocation.ts';
 import { namespaces } from './namespaces.ts';
 import { persistentVolumeClaims, persistentVolumes } from './persistent-volumes.ts';
 import { pods } from './pods.ts';
@@ -19,6 +20,10 @@ export interface Kind {
   prepareDelete?(object: ApiObject): void;
   /** Seconds of grace for a deletion; `requested` is what the client asked for. Default 0. */
   gracePeriodSeconds?(object: ApiObject, requested: number | undefined): number;
+  /** Throws where the object may not be deleted at all. */
+  refuseDelete?(object: ApiObject, call: Call): void;
+  /** What no two objects of the kind may share, and so is allocated under a lock. */
+  readonly claims?: { of(object: ApiObject): readonly string[]; readonly queue: Queue };
   /** Holders beside `metadata.finalizers`. */
   finalizers?(object: ApiObject): readonly string[];
 }

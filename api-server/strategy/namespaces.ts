@@ -1,8 +1,11 @@
 /** A namespace names itself in a label, and stays until its own finalizers are gone, which is how its contents are removed first. */
 import type { Namespace } from '../../api-schemas/types/core-v1.ts';
+import { forbidden } from '../errors.ts';
 import type { Kind } from './kinds.ts';
 
 export const NAMESPACE_FINALIZER = 'kubernetes';
+/** As in Kubernetes' NamespaceLifecycle admission. */
+const IMMORTAL: ReadonlySet<string> = new Set(['default', 'kube-system', 'kube-public']);
 const NAME_LABEL = 'kubernetes.io/metadata.name';
 
 export const namespaces: Kind = {
@@ -19,6 +22,10 @@ export const namespaces: Kind = {
   prepareUpdate(object, old, call) {
     object.metadata.labels = { ...object.metadata.labels, [NAME_LABEL]: object.metadata.name };
     if (call.target.subresource !== 'finalize') object['spec'] = old['spec'];
+  },
+  refuseDelete({ metadata }, call) {
+    if (IMMORTAL.has(metadata.name))
+      throw forbidden(call.definition, metadata.name, 'this namespace may not be deleted');
   },
   prepareDelete(object) {
     object['status'] = { ...(object['status'] as object | undefined), phase: 'Terminating' };

@@ -7,7 +7,8 @@ import type { ApiObject } from '../../api-schemas/schema.ts';
 import type { Service, ServicePort } from '../../api-schemas/types/core-v1.ts';
 import type { Call } from '../call.ts';
 import { invalid } from '../errors.ts';
-import { decode } from '../store/entry.ts';
+import { Queue } from '../store/allocation.ts';
+import { decode, type Entry } from '../store/entry.ts';
 import type { Kind } from './kinds.ts';
 
 export interface ServiceRanges {
@@ -23,12 +24,10 @@ const toNumber = (address: string): number => address.split('.').reduce((value, 
 const toAddress = (value: number): string =>
   [24, 16, 8, 0].map((shift) => Math.floor(value / 2 ** shift) % 256).join('.');
 
-/** A pool of numbers, some of which Services hold already. A taken number is reserved until the write that takes it is in the cache or has failed. */
+/** The numbers from one to another, both included. */
 class Pool {
   readonly #first: number;
   readonly #last: number;
-  readonly #reserved = new Map<number, number>();
-  static readonly RESERVED_MS = 30_000;
 
   constructor(first: number, last: number) {
     this.#first = first;
@@ -39,40 +38,45 @@ class Pool {
     return value >= this.#first && value <= this.#last;
   }
 
-  /** A free number at random, so that two API servers seldom choose the same; undefined when all are taken. */
-  take(held: ReadonlySet<number>): number | undefined {
+  /** A free number at random, so that one which was just let go is seldom given out again at once; undefined when all are taken. */
+  choose(held: ReadonlySet<number>): number | undefined {
     const size = this.#last - this.#first + 1;
     const start = randomInt(size);
     for (let step = 0; step < size; step++) {
       const value = this.#first + ((start + step) % size);
-      if (this.reserve(value, held)) return value;
+      if (!held.has(value)) return value;
     }
     return undefined;
-  }
-
-  reserve(value: number, held: ReadonlySet<number>): boolean {
-    if (held.has(value) || (this.#reserved.get(value) ?? 0) > Date.now()) return false;
-    this.#reserved.set(value, Date.now() + Pool.RESERVED_MS);
-    return true;
-  }
-
-  release(value: number): void {
-    this.#reserved.delete(value);
   }
 }
 
 type ServiceObject = Service & ApiObject;
 
-function others(call: Call, uid: string | undefined): ServiceObject[] {
-  return call.services.store
-    .cache(call.definition)
-    .list()
-    .filter((entry) => entry.uid !== uid)
-    .map((entry) => decode(entry) as ServiceObject);
+interface Holding {
+  readonly address: number | undefined;
+  readonly nodePorts: readonly number[];
 }
 
-const nodePortsOf = ({ spec }: ServiceObject): number[] =>
-  (spec?.ports ?? []).flatMap(({ nodePort }) => (nodePort ? [nodePort] : []));
+function holdingOf({ spec }: ServiceObject): Holding {
+  const address = spec?.clusterIP && spec.clusterIP !== HEADLESS ? toNumber(spec.clusterIP) : undefined;
+  return { address, nodePorts: (spec?.ports ?? []).flatMap(({ nodePort }) => (nodePort ? [nodePort] : [])) };
+}
+
+/** Entries never change, so each is looked into once. */
+const holdings = new WeakMap<Entry, Holding>();
+
+function heldByOthers(call: Call, uid: string | undefined): { addresses: Set<number>; nodePorts: Set<number> } {
+  const addresses = new Set<number>();
+  const nodePorts = new Set<number>();
+  for (const entry of call.services.store.cache(call.definition).list()) {
+    if (entry.uid === uid) continue;
+    let holding = holdings.get(entry);
+    if (!holding) holdings.set(entry, (holding = holdingOf(decode(entry) as ServiceObject)));
+    if (holding.address !== undefined) addresses.add(holding.address);
+    for (const port of holding.nodePorts) nodePorts.add(port);
+  }
+  return { addresses, nodePorts };
+}
 
 const refuse = (call: Call, name: string, field: string, message: string) =>
   invalid(call.definition, name, [{ reason: 'FieldValueInvalid', field, message: `Invalid value: ${message}` }]);
@@ -89,11 +93,7 @@ export function serviceKind(ranges: ServiceRanges): Kind {
     if (spec.clusterIP === HEADLESS) {
       spec.clusterIPs = [HEADLESS];
     } else {
-      const held = new Set(
-        others(call, service.metadata.uid).flatMap(({ spec: other }) =>
-          other?.clusterIP && other.clusterIP !== HEADLESS ? [toNumber(other.clusterIP)] : [],
-        ),
-      );
+      const held = heldByOthers(call, service.metadata.uid).addresses;
       if (spec.clusterIP) {
         const value = toNumber(spec.clusterIP);
         const name = service.metadata.name;
@@ -104,7 +104,7 @@ export function serviceKind(ranges: ServiceRanges): Kind {
             'spec.clusterIPs',
             `["${spec.clusterIP}"]: failed to allocate IP ${spec.clusterIP}: the provided network does not match the current range, expected an address in ${ranges.cidr}`,
           );
-        if (!addresses.reserve(value, held))
+        if (held.has(value))
           throw refuse(
             call,
             name,
@@ -112,7 +112,7 @@ export function serviceKind(ranges: ServiceRanges): Kind {
             `["${spec.clusterIP}"]: failed to allocate IP ${spec.clusterIP}: provided IP is already allocated`,
           );
       } else {
-        const value = addresses.take(held);
+        const value = addresses.choose(held);
         if (value === undefined)
           throw refuse(call, service.metadata.name, 'spec.clusterIP', `"": no address is free in ${ranges.cidr}`);
         spec.clusterIP = toAddress(value);
@@ -133,8 +133,9 @@ export function serviceKind(ranges: ServiceRanges): Kind {
       if (old && old.spec?.type !== spec.type) for (const port of ports) delete port.nodePort;
       return;
     }
-    const held = new Set(others(call, service.metadata.uid).flatMap(nodePortsOf));
-    const mine = new Set(old ? nodePortsOf(old) : []);
+    const held = heldByOthers(call, service.metadata.uid).nodePorts;
+    const mine = new Set(old ? holdingOf(old).nodePorts : []);
+    const taken = new Set([...held, ...holdingOf(service).nodePorts, ...mine]);
     ports.forEach((port, index) => {
       const before = old?.spec?.ports?.find((other) => other.port === port.port && other.protocol === port.protocol);
       if (!port.nodePort && before?.nodePort) port.nodePort = before.nodePort;
@@ -142,10 +143,11 @@ export function serviceKind(ranges: ServiceRanges): Kind {
       const field = `spec.ports[${index}].nodePort`;
       const name = service.metadata.name;
       if (!port.nodePort) {
-        const value = nodePorts.take(held);
+        const value = nodePorts.choose(taken);
         if (value === undefined)
           throw refuse(call, name, field, `0: no node port is free in ${ranges.nodePorts.join('-')}`);
         port.nodePort = value;
+        taken.add(value);
       } else if (!nodePorts.contains(port.nodePort))
         throw refuse(
           call,
@@ -153,12 +155,19 @@ export function serviceKind(ranges: ServiceRanges): Kind {
           field,
           `${port.nodePort}: provided port is not in the valid range. The range of valid ports is ${ranges.nodePorts.join('-')}`,
         );
-      else if (!nodePorts.reserve(port.nodePort, held))
+      else if (held.has(port.nodePort))
         throw refuse(call, name, field, `${port.nodePort}: provided port is already allocated`);
     });
   }
 
   return {
+    claims: {
+      of(object) {
+        const { address, nodePorts: ports } = holdingOf(object as ServiceObject);
+        return [...(address === undefined ? [] : [`address ${address}`]), ...ports.map((port) => `port ${port}`)];
+      },
+      queue: new Queue(),
+    },
     prepareCreate(object, call) {
       const service = object as ServiceObject;
       allocateAddress(service, call);

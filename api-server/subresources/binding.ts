@@ -3,12 +3,13 @@ import type { Pod } from '../../api-schemas/types/core-v1.ts';
 import type { ApiObject } from '../../api-schemas/schema.ts';
 import { readObject } from '../body.ts';
 import type { Call } from '../call.ts';
-import { badRequest, conflict, internal, success } from '../errors.ts';
+import { badRequest, conflict, internal, methodNotAllowed, success } from '../errors.ts';
 import { sendJson } from '../respond.ts';
 import { decode } from '../store/entry.ts';
 import { changeObject } from '../verbs/update.ts';
 
 export async function binding(call: Call): Promise<void> {
+  if (call.target.verb !== 'create') throw methodNotAllowed(call.request.method ?? '');
   const schema = call.services.registry.type('io.k8s.api.core.v1.Binding');
   if (!schema) throw internal('the Binding kind has no schema');
   const body = await readObject(call, { group: '', version: 'v1', kind: 'Binding', schema });

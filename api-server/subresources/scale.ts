@@ -4,7 +4,7 @@
 import type { ApiObject, ScalePaths } from '../../api-schemas/schema.ts';
 import { asObject, contentTypeOf, readBody, readObject } from '../body.ts';
 import type { Call, KindSchema } from '../call.ts';
-import { badRequest, internal, methodNotAllowed, staleWrite } from '../errors.ts';
+import { internal, invalid, methodNotAllowed, staleWrite } from '../errors.ts';
 import { sendObject } from '../respond.ts';
 import { fieldValue } from '../store/selectors.ts';
 import { decode, type Entry } from '../store/entry.ts';
@@ -83,7 +83,13 @@ export async function scale(call: Call): Promise<void> {
       if (resourceVersion && resourceVersion !== String(current.sequence)) throw staleWrite(definition, target.name);
       const replicas = Number(fieldValue(wanted, 'spec.replicas') || 0);
       if (!Number.isSafeInteger(replicas) || replicas < 0)
-        throw badRequest(`spec.replicas: Invalid value: ${replicas}: must be greater than or equal to 0`);
+        throw invalid({ ...scaleKind, resource: 'scales' }, target.name, [
+          {
+            reason: 'FieldValueInvalid',
+            field: 'spec.replicas',
+            message: `Invalid value: ${replicas}: must be greater than or equal to 0`,
+          },
+        ]);
       const object = decode(current);
       set(object, paths.specReplicasPath, replicas);
       return object;

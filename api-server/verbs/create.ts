@@ -8,14 +8,16 @@ import { readObject } from '../body.ts';
 import { keyOf, type Call } from '../call.ts';
 import { alreadyExists, badRequest, forbidden, notFound } from '../errors.ts';
 import { sendEntry } from '../respond.ts';
+import { review } from '../reviews.ts';
 import { entryId, type Entry } from '../store/entry.ts';
-import { MAX_RETRIES, writeNew, type WriteOptions } from './write.ts';
+import { mayTryAgain, writeNew, type WriteOptions } from './write.ts';
 
 const SUFFIX_ALPHABET = 'bcdfghjklmnpqrstvwxz2456789';
 const SUFFIX_LENGTH = 5;
 const MAX_GENERATED_PREFIX = 58;
 
 export async function create(call: Call): Promise<void> {
+  if (call.definition.storage === 'none') return review(call);
   const object = await readObject(call);
   const { namespace } = object.metadata;
   if (call.definition.namespaced && namespace && namespace !== call.target.namespace) {
@@ -34,20 +36,21 @@ export async function createObject(call: Call, proposed: ApiObject, options: Wri
   const { definition, services } = call;
   const { generateName } = proposed.metadata;
   const generated = !proposed.metadata.name && generateName !== undefined && generateName !== '';
-  requireNamespace(call);
+  await requireNamespace(call);
   const cache = services.store.cache(definition);
   for (let attempt = 0; ; attempt++) {
     const object = structuredClone(proposed);
     if (generated) object.metadata.name = generateName.slice(0, MAX_GENERATED_PREFIX) + suffix();
     const id = entryId(keyOf(call, object.metadata.name));
     const existing = cache.get(id);
-    if (existing && (!generated || attempt >= MAX_RETRIES)) throw alreadyExists(definition, object.metadata.name);
-    if (existing) continue;
     try {
+      if (existing) throw new GuardError(existing.key);
       return await writeNew(call, object, { ...options, guard: cache.guard(id) });
     } catch (error) {
       if (!(error instanceof GuardError)) throw error;
-      if (attempt >= MAX_RETRIES) throw alreadyExists(definition, object.metadata.name);
+      // Only what is still there after a look at the log itself is there: another API server may have deleted it.
+      const taken = existing !== undefined && !generated && attempt > 0;
+      if (taken || !mayTryAgain(error, attempt)) throw alreadyExists(definition, object.metadata.name);
       await services.store.refreshGuard(definition, keyOf(call, object.metadata.name));
     }
   }
@@ -57,12 +60,15 @@ const suffix = (): string =>
   Array.from({ length: SUFFIX_LENGTH }, () => SUFFIX_ALPHABET[randomInt(SUFFIX_ALPHABET.length)]).join('');
 
 /** An object can be made only in a namespace that exists and is not on its way out. */
-function requireNamespace(call: Call): void {
+async function requireNamespace(call: Call): Promise<void> {
   const { definition, services, target } = call;
   if (!definition.namespaced) return;
   const namespaces = services.registry.byResource('', 'v1', 'namespaces');
   if (!namespaces) return;
-  const entry = services.store.cache(namespaces).get(entryId({ namespace: '', name: target.namespace }));
+  const cache = services.store.cache(namespaces);
+  const id = entryId({ namespace: '', name: target.namespace });
+  if (!cache.get(id)) await services.store.current(namespaces);
+  const entry = cache.get(id);
   if (!entry) throw notFound(namespaces, target.namespace);
   if (entry.fields['status.phase'] === 'Terminating') {
     throw forbidden(

@@ -5,14 +5,15 @@
 import type { ApiObject } from '../../api-schemas/schema.ts';
 import { GuardError } from '../../event-log/event-log.ts';
 import { readValue } from '../body.ts';
-import { isDryRun, type Call } from '../call.ts';
-import { badRequest, conflict, staleWrite, success } from '../errors.ts';
+import { isDryRun, keyOf, type Call } from '../call.ts';
+import { badRequest, conflict, notFound, staleWrite, StatusError, success } from '../errors.ts';
 import { isTrue } from '../request.ts';
+import { checkDryRun, notSupported, refused } from '../request-options.ts';
 import { sendEntry, sendList, sendJson } from '../respond.ts';
 import { decode, entryId, type Entry } from '../store/entry.ts';
-import { find, readAtLeast } from './get.ts';
+import { readAtLeast } from './get.ts';
 import { entryFilter } from './list.ts';
-import { isFinished, MAX_RETRIES } from './write.ts';
+import { isFinished } from './write.ts';
 
 /** meta/v1 DeleteOptions, from the body or the query. */
 interface DeleteOptions {
@@ -23,6 +24,8 @@ interface DeleteOptions {
   readonly dryRun?: readonly string[];
 }
 
+/** An object may change so often while it is being deleted; status reports of a busy agent are the usual reason. */
+const MAX_DELETE_RETRIES = 20;
 const POLICIES = ['Background', 'Foreground', 'Orphan'];
 export const FOREGROUND_FINALIZER = 'foregroundDeletion';
 export const ORPHAN_FINALIZER = 'orphan';
@@ -34,6 +37,8 @@ async function readOptions(call: Call): Promise<DeleteOptions> {
   if (typeof body !== 'object' || body === null || Array.isArray(body))
     throw badRequest('the body of a delete must be a DeleteOptions object');
   const options = { ...(body as DeleteOptions) } as { -readonly [K in keyof DeleteOptions]: DeleteOptions[K] };
+  const dryRun: unknown = options.dryRun ?? [];
+  for (const value of Array.isArray(dryRun) ? dryRun : [dryRun]) checkDryRun(call, value);
   const grace = call.query.get('gracePeriodSeconds');
   if (grace !== null) options.gracePeriodSeconds = Number(grace);
   const policy = call.query.get('propagationPolicy');
@@ -41,45 +46,66 @@ async function readOptions(call: Call): Promise<DeleteOptions> {
   if (call.query.has('orphanDependents')) options.orphanDependents = isTrue(call.query.get('orphanDependents'));
   const { gracePeriodSeconds, propagationPolicy, orphanDependents } = options;
   if (gracePeriodSeconds !== undefined && (!Number.isSafeInteger(gracePeriodSeconds) || gracePeriodSeconds < 0))
-    throw badRequest(`gracePeriodSeconds: Invalid value: ${gracePeriodSeconds}: expected whole seconds, 0 or more`);
-  if (propagationPolicy && !POLICIES.includes(propagationPolicy))
-    throw badRequest(
-      `propagationPolicy: Unsupported value: ${JSON.stringify(propagationPolicy)}: supported values: ${POLICIES.map((name) => JSON.stringify(name)).join(', ')}`,
+    throw refused(
+      call,
+      'gracePeriodSeconds',
+      'FieldValueInvalid',
+      `Invalid value: ${JSON.stringify(gracePeriodSeconds)}: expected whole seconds, 0 or more`,
     );
+  if (propagationPolicy && !POLICIES.includes(propagationPolicy))
+    throw notSupported(call, 'propagationPolicy', propagationPolicy, POLICIES);
   if (propagationPolicy && orphanDependents !== undefined)
-    throw badRequest('orphanDependents and propagationPolicy cannot both be set');
+    throw refused(
+      call,
+      'propagationPolicy',
+      'FieldValueInvalid',
+      `Invalid value: ${JSON.stringify(propagationPolicy)}: orphanDependents and deletionPropagation cannot be both set`,
+    );
   return options;
 }
+
+/** The kinds whose deletion answers with the object that is gone, as in Kubernetes; all others answer with a Status. */
+const ANSWERED_WITH_OBJECT: ReadonlySet<string> = new Set([
+  'persistentvolumeclaims',
+  'persistentvolumes',
+  'pods',
+  'podtemplates',
+  'resourcequotas',
+  'serviceaccounts',
+  'services',
+]);
 
 export async function deleteOne(call: Call): Promise<void> {
   const options = await readOptions(call);
   const { definition, response } = call;
-  let entry = await find({ ...call, query: new URLSearchParams({ resourceVersion: '0' }) }).catch(() =>
-    find({ ...call, query: new URLSearchParams() }),
-  );
+  const { entry, gone } = await deleteNewest(call, options);
+  response.setHeader('Reckon-Revision', entry.sequence);
+  if (!gone || (definition.group === '' && ANSWERED_WITH_OBJECT.has(definition.resource))) {
+    const waits = !gone && (options.propagationPolicy === 'Foreground' || options.orphanDependents === false);
+    return sendEntry(call, entry, waits ? 202 : 200);
+  }
+  const { group, resource: kind } = definition;
+  sendJson(call, 200, success({ name: entry.key.name, ...(group && { group }), kind, uid: entry.uid }));
+}
+
+/** A precondition counts as failed only on an object that is known to be the newest. */
+async function deleteNewest(call: Call, options: DeleteOptions): Promise<{ entry: Entry; gone: boolean }> {
+  const { definition, services } = call;
+  const cache = services.store.cache(definition);
+  const id = entryId(keyOf(call));
+  let verified = !cache.get(id);
+  if (verified) await services.store.current(definition);
   for (let attempt = 0; ; attempt++) {
+    const entry = cache.get(id);
+    if (!entry) throw notFound(definition, call.target.name);
     try {
-      const { entry: final, gone } = await deleteEntry(call, entry, options);
-      response.setHeader('Reckon-Revision', final.sequence);
-      if (gone && definition.resource !== 'pods') {
-        return sendJson(
-          call,
-          200,
-          success({
-            name: entry.key.name,
-            ...(definition.group && { group: definition.group }),
-            kind: definition.resource,
-            uid: entry.uid,
-          }),
-        );
-      }
-      return sendEntry(call, final);
+      return await deleteEntry(call, entry, options);
     } catch (error) {
-      if (!(error instanceof GuardError)) throw error;
-      if (attempt >= MAX_RETRIES || options.preconditions?.resourceVersion)
-        throw staleWrite(definition, entry.key.name);
-      await call.services.store.current(definition);
-      entry = await find({ ...call, query: new URLSearchParams({ resourceVersion: '0' }) });
+      const doubtful = error instanceof StatusError && !verified;
+      if (!doubtful && !(error instanceof GuardError)) throw error;
+      if (attempt >= MAX_DELETE_RETRIES) throw staleWrite(definition, call.target.name);
+      await services.store.current(definition);
+      verified = true;
     }
   }
 }
@@ -109,7 +135,7 @@ async function deleteLatest(call: Call, first: Entry, options: DeleteOptions): P
       await services.store.current(definition);
       const latest = services.store.cache(definition).get(entryId(entry.key));
       if (!latest || latest.uid !== entry.uid) return entry;
-      if (attempt >= MAX_RETRIES) throw staleWrite(definition, entry.key.name);
+      if (attempt >= MAX_DELETE_RETRIES) throw staleWrite(definition, entry.key.name);
       entry = latest;
     }
   }
@@ -121,6 +147,7 @@ async function deleteEntry(call: Call, entry: Entry, options: DeleteOptions): Pr
   checkPreconditions(call, entry, options);
   const object = decode(entry);
   const kind = services.kinds.of(definition);
+  kind.refuseDelete?.(object, call);
   const before = JSON.stringify(object);
   mark(object, {
     graceSeconds: kind.gracePeriodSeconds?.(object, options.gracePeriodSeconds) ?? 0,

@@ -3,7 +3,7 @@
  * https://kubernetes.io/docs/reference/using-api/api-concepts/#resource-versions
  */
 import { keyOf, type Call } from '../call.ts';
-import { badRequest, notFound } from '../errors.ts';
+import { badRequest, futureRevision, notFound } from '../errors.ts';
 import { sendEntry } from '../respond.ts';
 import { entryId, type Entry } from '../store/entry.ts';
 
@@ -28,7 +28,16 @@ export async function readAtLeast(
   const { definition, services } = call;
   if (resourceVersion === null || resourceVersion === '') return services.store.current(definition);
   const wanted = parseRevision(resourceVersion);
-  if (wanted > 0) await services.store.stream(definition).reached(wanted);
+  const stream = services.store.stream(definition);
+  if (wanted > stream.position) await notInTheFuture(call, wanted);
+  await stream.reached(wanted);
+}
+
+/** A revision that the log does not have yet can be waited for; one far beyond it is no revision of this log. https://kubernetes.io/docs/reference/using-api/api-concepts/#unavailable-resource-versions */
+async function notInTheFuture(call: Pick<Call, 'definition' | 'services'>, wanted: number): Promise<void> {
+  const stream = call.services.store.stream(call.definition);
+  await call.services.store.current(call.definition);
+  if (wanted > stream.position) throw futureRevision(wanted, stream.position);
 }
 
 export function parseRevision(value: string): number {

@@ -3,7 +3,7 @@
  */
 import { randomUUID } from 'node:crypto';
 import type { Call } from '../call.ts';
-import { badRequest, expired } from '../errors.ts';
+import { badRequest, expired, invalidOption } from '../errors.ts';
 import { sendList } from '../respond.ts';
 import type { Entry } from '../store/entry.ts';
 import { tooOld } from '../store/past.ts';
@@ -28,6 +28,8 @@ export function entryFilter(call: Pick<Call, 'query' | 'target' | 'definition'>)
 
 /** A list whose remaining pages are still wanted. */
 interface Snapshot {
+  /** What was listed: a token is good for nothing else. */
+  readonly scope: string;
   readonly revision: number;
   readonly entries: readonly Entry[];
   readonly expiresAt: number;
@@ -46,14 +48,47 @@ export async function list(call: Call): Promise<void> {
       `limit: Invalid value: ${JSON.stringify(query.get('limit'))}: expected a whole number of objects, 0 or more`,
     );
   const token = query.get('continue');
-  const { snapshot, start } = token ? resume(token) : { snapshot: await take(call), start: 0 };
+  checkRevisionMatch(call, token);
+  const { snapshot, start } = token ? resume(token, scopeOf(call)) : { snapshot: await take(call), start: 0 };
   const end = limit > 0 ? Math.min(start + limit, snapshot.entries.length) : snapshot.entries.length;
   const remaining = snapshot.entries.length - end;
   sendList(call, {
     entries: start === 0 && remaining === 0 ? snapshot.entries : snapshot.entries.slice(start, end),
     revision: snapshot.revision,
-    ...(remaining > 0 && { continueToken: suspend(snapshot, end), remaining }),
+    ...(remaining > 0 && { continueToken: suspend(snapshot, end), ...(!selects(call) && { remaining }) }),
   });
+}
+
+const selects = ({ query }: Call): boolean => Boolean(query.get('labelSelector') || query.get('fieldSelector'));
+
+function scopeOf({ definition, target, query }: Call): string {
+  const { group, resource } = definition;
+  return JSON.stringify([group, resource, target.namespace, query.get('labelSelector'), query.get('fieldSelector')]);
+}
+
+/** https://kubernetes.io/docs/reference/using-api/api-concepts/#semantics-for-get-and-list */
+function checkRevisionMatch({ query }: Call, token: string | null): void {
+  const match = query.get('resourceVersionMatch') ?? '';
+  const revision = query.get('resourceVersion') ?? '';
+  const forbid = (message: string) =>
+    invalidOption('ListOptions', {
+      reason: 'FieldValueForbidden',
+      field: 'resourceVersionMatch',
+      message: `Forbidden: ${message}`,
+    });
+  if (token && revision !== '' && revision !== '0')
+    throw badRequest('specifying resource version is not allowed when using continue');
+  if (match === '') return;
+  if (match !== 'Exact' && match !== 'NotOlderThan')
+    throw invalidOption('ListOptions', {
+      reason: 'FieldValueNotSupported',
+      field: 'resourceVersionMatch',
+      message: `Unsupported value: ${JSON.stringify(match)}: supported values: "Exact", "NotOlderThan"`,
+    });
+  if (token) throw forbid('resourceVersionMatch is forbidden when continue is provided');
+  if (revision === '') throw forbid('resourceVersionMatch is forbidden unless resourceVersion is provided');
+  if (match === 'Exact' && revision === '0')
+    throw forbid('resourceVersionMatch "exact" is forbidden for resourceVersion "0"');
 }
 
 async function take(call: Call): Promise<Snapshot> {
@@ -63,11 +98,12 @@ async function take(call: Call): Promise<Snapshot> {
   if (query.get('resourceVersionMatch') === 'Exact') {
     const revision = parseRevision(query.get('resourceVersion') ?? '');
     const entries = await entriesAt(call, revision);
-    return { revision, entries: filter ? entries.filter(filter) : entries, expiresAt };
+    return { scope: scopeOf(call), revision, entries: filter ? entries.filter(filter) : entries, expiresAt };
   }
   await readAtLeast(call, query.get('resourceVersion'));
   const entries = services.store.cache(definition).list();
   return {
+    scope: scopeOf(call),
     revision: services.store.stream(definition).position,
     entries: filter ? entries.filter(filter) : entries,
     expiresAt,
@@ -77,7 +113,7 @@ async function take(call: Call): Promise<Snapshot> {
 /** Every object of the call's resource as it stood at a past revision. */
 async function entriesAt(call: Call, revision: number): Promise<readonly Entry[]> {
   const { definition, services } = call;
-  await services.store.stream(definition).reached(revision);
+  await readAtLeast(call, String(revision));
   if (services.store.stream(definition).position === revision) return services.store.cache(definition).list();
   if (!services.past) throw tooOld(revision);
   return services.past.entriesAt(definition, revision);
@@ -92,7 +128,7 @@ function suspend(snapshot: Snapshot, start: number): string {
   return Buffer.from(JSON.stringify({ id, start })).toString('base64url');
 }
 
-function resume(token: string): { snapshot: Snapshot; start: number } {
+function resume(token: string, scope: string): { snapshot: Snapshot; start: number } {
   let read: { id?: unknown; start?: unknown };
   try {
     read = JSON.parse(Buffer.from(token, 'base64url').toString()) as typeof read;
@@ -105,5 +141,7 @@ function resume(token: string): { snapshot: Snapshot; start: number } {
       'The provided continue parameter is too old to display a consistent list result. You can start a new list without the continue parameter.',
     );
   }
+  if (snapshot.scope !== scope)
+    throw badRequest('continue key is not valid: it belongs to a list of something else, or with other selectors');
   return { snapshot, start: read.start };
 }

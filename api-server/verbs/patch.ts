@@ -14,10 +14,11 @@ import { jsonPatch } from '../patch/json-patch.ts';
 import { mergePatch } from '../patch/merge-patch.ts';
 import { strategicMergePatch } from '../patch/strategic-merge.ts';
 import { isTrue } from '../request.ts';
+import { refused } from '../request-options.ts';
 import { sendEntry } from '../respond.ts';
 import { decode, entryId, type Entry } from '../store/entry.ts';
 import { createObject } from './create.ts';
-import { changeObject } from './update.ts';
+import { changeObject, checkPlace } from './update.ts';
 import { resetFieldsOf, timestamp } from './write.ts';
 
 export const PATCH_TYPES = [
@@ -32,7 +33,7 @@ export async function patch(call: Call): Promise<void> {
   const body = await readBody(call);
   const validation = fieldValidationOf(call);
   const entry =
-    contentType === 'application/apply-patch+yaml' || contentType === 'application/apply-patch+cbor'
+    contentType === 'application/apply-patch+yaml'
       ? await apply(call, body, validation)
       : await change(call, patchFunction(contentType, body, call.definition.schema), validation);
   call.response.setHeader('Reckon-Revision', entry.entry.sequence);
@@ -48,6 +49,7 @@ export type Compute = (current: ApiObject) => unknown;
 
 /** The change that a patch describes, as a function of the object it is applied to. Throws UnsupportedMediaType. */
 export function patchFunction(contentType: string, body: Buffer, schema: Schema): Compute {
+  if (!(PATCH_TYPES as readonly string[]).includes(contentType)) throw unsupportedMediaType(contentType, PATCH_TYPES);
   const { value } = parseJson(body, { duplicates: false });
   switch (contentType) {
     case 'application/json-patch+json':
@@ -69,7 +71,9 @@ function objectPatch(value: unknown): JsonObject {
 async function change(call: Call, compute: Compute, validation: FieldValidation): Promise<Patched> {
   const propose = (current: Entry): ApiObject => {
     const patched = compute(decode(current));
-    return asObject(call, { value: patched, duplicates: [], definition: call.definition, validation });
+    const object = asObject(call, { value: patched, duplicates: [], definition: call.definition, validation });
+    checkPlace(call, object);
+    return object;
   };
   return { entry: await changeObject(call, propose, { verb: 'patch' }), created: false };
 }
@@ -78,17 +82,11 @@ async function change(call: Call, compute: Compute, validation: FieldValidation)
 async function apply(call: Call, body: Buffer, validation: FieldValidation): Promise<Patched> {
   const { definition, services, query, target } = call;
   if (!query.get('fieldManager'))
-    throw badRequest(
-      'PatchOptions.meta.k8s.io "" is invalid: fieldManager: Required value: is required for apply patch',
-    );
+    throw refused(call, 'fieldManager', 'FieldValueRequired', 'Required value: is required for apply patch');
   const { value, duplicates } = parseYaml(body, { duplicates: validation !== 'Ignore' });
   const config = asObject(call, { value, duplicates, definition, validation });
-  if (config.metadata.name && config.metadata.name !== target.name) {
-    throw badRequest(
-      `the name of the object (${config.metadata.name}) does not match the name on the URL (${target.name})`,
-    );
-  }
-  config.metadata.name = target.name;
+  config.metadata.name ||= target.name;
+  checkPlace(call, config);
   const force = isTrue(query.get('force'));
   const compute = (live: ApiObject | undefined) => {
     const applied = applyPatch({

@@ -4,11 +4,12 @@
  * https://kubernetes.io/docs/reference/using-api/api-concepts/#efficient-detection-of-changes
  */
 import type { Call } from '../call.ts';
+import { invalidOption } from '../errors.ts';
 import { isTrue } from '../request.ts';
 import { openWatch, type WatchStream } from '../respond.ts';
 import { tooOld } from '../store/past.ts';
-import type { WatchEvent } from '../store/resource-cache.ts';
-import { parseRevision } from './get.ts';
+import { RECENT_EVENTS, type WatchEvent } from '../store/resource-cache.ts';
+import { parseRevision, readAtLeast } from './get.ts';
 import { entryFilter, type EntryPredicate } from './list.ts';
 
 const BOOKMARK_INTERVAL_MS = 60_000;
@@ -24,30 +25,62 @@ export async function watch(call: Call): Promise<void> {
   const initial = query.has('sendInitialEvents') ? isTrue(query.get('sendInitialEvents')) : from === 0;
   const bookmarks = isTrue(query.get('allowWatchBookmarks'));
 
-  if (initial) await (given ? stream.reached(from) : services.store.current(definition));
-  else if (from > stream.position) await stream.reached(from);
+  checkInitialEvents(call);
+  if (initial) await readAtLeast(call, given);
+  else if (from > stream.position) await readAtLeast(call, given);
   const older = initial ? { events: [], position: from } : await eventsBefore(call, from);
 
   // From here to the subscription nothing awaits, so no event can fall between what is sent and what is subscribed to.
+  const recent = initial ? [] : cache.since(older.position);
+  const entries = initial ? cache.list() : [];
+  const position = stream.position;
   const output = openWatch(call);
+  if (!recent) return output.fail(tooOld(from));
   const send = (event: WatchEvent) => forward(output, event, filter);
-  if (initial) {
-    for (const entry of cache.list()) if (!filter || filter(entry)) output.event('ADDED', entry);
-    if (query.has('sendInitialEvents') && bookmarks) output.bookmark(stream.position, { initialEventsEnd: true });
-  } else {
-    older.events.forEach(send);
-    const recent = cache.since(older.position);
-    if (!recent) return output.fail(tooOld(from));
-    recent.forEach(send);
-  }
-  const unsubscribe = cache.watch({ event: send, lost: () => output.fail(tooOld(from)) });
   const timeoutSeconds = Number(query.get('timeoutSeconds')) || MIN_TIMEOUT_SECONDS * (1 + Math.random());
   const timer = setTimeout(() => output.end(), Math.min(timeoutSeconds * 1000, 2 ** 31 - 1));
+  let waiting: WatchEvent[] | undefined = [];
+  const unsubscribe = cache.watch({
+    event(event) {
+      if (!waiting) send(event);
+      else if (waiting.push(event) > RECENT_EVENTS) output.fail(tooOld(from));
+    },
+    lost: () => output.fail(tooOld(from)),
+  });
+  // However much there is to begin with, it goes as fast as the client takes it; what happens meanwhile follows.
+  for (const entry of entries) {
+    if (filter && !filter(entry)) continue;
+    output.event('ADDED', entry);
+    await output.drained();
+  }
+  for (const event of [...older.events, ...recent]) {
+    send(event);
+    await output.drained();
+  }
+  if (initial && query.has('sendInitialEvents') && bookmarks) output.bookmark(position, { initialEventsEnd: true });
+  for (const event of waiting) send(event);
+  waiting = undefined;
+
   const ticker = bookmarks ? setInterval(() => output.bookmark(stream.position), BOOKMARK_INTERVAL_MS) : undefined;
   await output.closed;
   unsubscribe();
   clearTimeout(timer);
   clearInterval(ticker);
+}
+
+/** https://kubernetes.io/docs/reference/using-api/api-concepts/#streaming-lists */
+function checkInitialEvents({ query }: Call): void {
+  const match = query.get('resourceVersionMatch') ?? '';
+  const forbid = (message: string) =>
+    invalidOption('ListOptions', {
+      reason: 'FieldValueForbidden',
+      field: 'resourceVersionMatch',
+      message: `Forbidden: ${message}`,
+    });
+  if (query.has('sendInitialEvents') && match !== 'NotOlderThan')
+    throw forbid('sendInitialEvents requires setting resourceVersionMatch to NotOlderThan');
+  if (!query.has('sendInitialEvents') && match !== '')
+    throw forbid('resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided');
 }
 
 /** A change as a watcher with this selector sees it: entering the selection is ADDED, leaving it is DELETED. */

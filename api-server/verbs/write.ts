@@ -5,17 +5,24 @@
 import { randomUUID } from 'node:crypto';
 import { isDeepStrictEqual } from 'node:util';
 import type { ApiObject, ResourceDefinition } from '../../api-schemas/schema.ts';
-import type { Plane, Verb } from '../../event-log/event-log.ts';
+import type { GuardError, Plane, Verb } from '../../event-log/event-log.ts';
 import { applyDefaults } from '../admission/defaults.ts';
 import { validate } from '../admission/validate.ts';
 import { isDryRun, keyOf, managerOf, type Call } from '../call.ts';
 import { conflict, invalid, staleWrite } from '../errors.ts';
 import type { FieldSet } from '../patch/field-set.ts';
 import { fieldsNamed, sameButForTimes, trackUpdate } from '../patch/managed-fields.ts';
+import { isAllocationLock } from '../store/allocation.ts';
 import { decode, makeEntry, type Entry } from '../store/entry.ts';
+import type { Kind } from '../strategy/kinds.ts';
 
 /** How often a write that computes its object from the stored one is computed again when it was overtaken. */
-export const MAX_RETRIES = 5;
+const MAX_RETRIES = 5;
+/** And when only the allocation of a number was. */
+const MAX_ALLOCATION_RETRIES = 100;
+
+export const mayTryAgain = (error: GuardError, attempt: number): boolean =>
+  attempt < (isAllocationLock(error.key) ? MAX_ALLOCATION_RETRIES : MAX_RETRIES);
 
 /** The present as API objects hold it: RFC 3339 in whole seconds. */
 export const timestamp = (): string => new Date().toISOString().replace(/\.\d{3}Z$/, 'Z');
@@ -81,6 +88,28 @@ export async function writeNew(
   delete metadata.resourceVersion;
   if (hasStatus(call)) delete object['status'];
   const kind = services.kinds.of(definition);
+  return alone(kind, () => completeNew(call, kind, object, options));
+}
+
+/** Writes of a kind whose objects claim numbers go one by one, or they would refuse each other. */
+function alone<T>(kind: Kind, write: () => Promise<T>): Promise<T> {
+  return kind.claims ? kind.claims.queue.run(write) : write();
+}
+
+/** What an object claims that it did not before: its allocation must be the only one since it was looked for. */
+function newClaims(kind: Kind, object: ApiObject, old: ApiObject | undefined): boolean {
+  const before = new Set(old && kind.claims?.of(old));
+  return kind.claims?.of(object).some((claim) => !before.has(claim)) ?? false;
+}
+
+async function completeNew(
+  call: Call,
+  kind: Kind,
+  object: ApiObject,
+  options: WriteOptions & { guard: number },
+): Promise<Entry> {
+  const { definition, services } = call;
+  const { metadata } = object;
   kind.beforeDefaults?.(object, undefined);
   applyDefaults(object, definition.schema);
   await kind.prepareCreate?.(object, call);
@@ -99,6 +128,7 @@ export async function writeNew(
     plane: 'desired',
     guard: options.guard,
     object,
+    allocates: newClaims(kind, object, undefined),
     ...provenance(call),
   });
 }
@@ -147,6 +177,11 @@ export async function writeChange(
   proposed: ApiObject,
   options: WriteOptions,
 ): Promise<Entry> {
+  const kind = call.services.kinds.of(call.definition);
+  return alone(kind, () => completeChange(call, entry, proposed, options));
+}
+
+async function completeChange(call: Call, entry: Entry, proposed: ApiObject, options: WriteOptions): Promise<Entry> {
   const { definition, services } = call;
   const old = decode(entry);
   const object = proposed;
@@ -173,6 +208,7 @@ export async function writeChange(
     plane: finished ? 'desired' : planeOf(object, old),
     guard: entry.sequence,
     object,
+    allocates: newClaims(kind, object, old),
     ...provenance(call),
   });
 }

@@ -1,0 +1,61 @@
+/**
+ * The options that every write takes in its query: what they may be, judged before anything else is done. Called by `server.ts`.
+ * https://kubernetes.io/docs/reference/using-api/api-concepts/#dry-run
+ */
+import type { Call } from './call.ts';
+import { invalidOption } from './errors.ts';
+import type { RequestVerb } from './request.ts';
+
+/** The meta/v1 kind that the query of a verb stands for. */
+const OPTIONS: Readonly<Partial<Record<RequestVerb, string>>> = {
+  create: 'CreateOptions',
+  update: 'UpdateOptions',
+  patch: 'PatchOptions',
+  delete: 'DeleteOptions',
+  deletecollection: 'DeleteOptions',
+};
+
+const MAX_MANAGER_LENGTH = 128;
+const FIELD_VALIDATIONS = ['Ignore', 'Strict', 'Warn'];
+
+/** `meta/v1` kind of the options of this call. */
+export const optionsKind = (call: Pick<Call, 'target'>): string => OPTIONS[call.target.verb] ?? 'GetOptions';
+
+const unsupported = (value: unknown, supported: readonly string[]): string =>
+  `Unsupported value: ${JSON.stringify(value)}: supported values: ${supported.map((each) => JSON.stringify(each)).join(', ')}`;
+
+/** Throws Invalid for an option that the verb does not know. */
+export function checkOptions(call: Pick<Call, 'target' | 'query'>): void {
+  const { query, target } = call;
+  if (!OPTIONS[target.verb]) return;
+  for (const value of query.getAll('dryRun')) checkDryRun(call, value);
+  const manager = query.get('fieldManager') ?? '';
+  if (manager.length > MAX_MANAGER_LENGTH)
+    throw refused(
+      call,
+      'fieldManager',
+      'FieldValueTooLong',
+      `Too long: may not be more than ${MAX_MANAGER_LENGTH} bytes`,
+    );
+  if (/[^\x20-\x7e\u00a0-\uffff]/.test(manager))
+    throw refused(
+      call,
+      'fieldManager',
+      'FieldValueInvalid',
+      `Invalid value: ${JSON.stringify(manager)}: should only contain printable characters`,
+    );
+  const validation = query.get('fieldValidation') ?? '';
+  if (validation !== '' && !FIELD_VALIDATIONS.includes(validation))
+    throw refused(call, 'fieldValidation', 'FieldValueNotSupported', unsupported(validation, FIELD_VALIDATIONS));
+}
+
+/** Also for the `dryRun` of a DeleteOptions body. */
+export function checkDryRun(call: Pick<Call, 'target'>, value: unknown): void {
+  if (value !== 'All') throw refused(call, 'dryRun', 'FieldValueNotSupported', unsupported(value, ['All']));
+}
+
+export const refused = (call: Pick<Call, 'target'>, field: string, reason: string, message: string) =>
+  invalidOption(optionsKind(call), { reason, field, message });
+
+export const notSupported = (call: Pick<Call, 'target'>, field: string, value: unknown, supported: readonly string[]) =>
+  refused(call, field, 'FieldValueNotSupported', unsupported(value, supported));

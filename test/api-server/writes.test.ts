@@ -1,0 +1,669 @@
+/** Every way to write: what is stored, what is answered, what is refused, and what a write that changes nothing does. */
+import { connect } from 'nats';
+import t from 'tap';
+import { configMap, deployment, pod, startApi, type Api, type Json } from './api.ts';
+
+const CONFIG_MAPS = '/api/v1/namespaces/default/configmaps';
+const DEPLOYMENTS = '/apis/apps/v1/namespaces/default/deployments';
+const PODS = '/api/v1/namespaces/default/pods';
+const SERVICES = '/api/v1/namespaces/default/services';
+
+let api: Api;
+t.before(async () => {
+  api = await startApi(t);
+});
+
+const managers = (object: Json): string[] =>
+  object.metadata.managedFields.map((entry: Json) => `${entry.manager}/${entry.operation}/${entry.subresource ?? ''}`);
+
+t.test('create: metadata comes from the server, the rest from the client', async (t) => {
+  const given = configMap(
+    'made',
+    { a: '1' },
+    {
+      uid: 'mine',
+      creationTimestamp: '2001-01-01T00:00:00Z',
+      generation: 7,
+      deletionTimestamp: '2001-01-01T00:00:00Z',
+      selfLink: '/x',
+      labels: { app: 'x' },
+    },
+  );
+  const { status, body, headers } = await api.post(`${CONFIG_MAPS}?fieldManager=me`, given);
+  t.equal(status, 201);
+  t.match(body.metadata, { name: 'made', namespace: 'default', labels: { app: 'x' } });
+  t.match(body.metadata.uid, /^[0-9a-f-]{36}$/);
+  t.not(body.metadata.creationTimestamp, '2001-01-01T00:00:00Z');
+  t.notOk(body.metadata.deletionTimestamp ?? body.metadata.selfLink ?? body.metadata.generation);
+  t.equal(headers['reckon-revision'], body.metadata.resourceVersion);
+  t.equal(body.metadata.resourceVersion, String(await api.lastSequence()), 'the sequence is the resourceVersion');
+  t.strictSame(managers(body), ['me/Update/']);
+  t.strictSame((await api.get(`${CONFIG_MAPS}/made`)).body, body, 'read back as answered');
+
+  const again = await api.post(CONFIG_MAPS, configMap('made'));
+  t.match(again.body, {
+    kind: 'Status',
+    status: 'Failure',
+    reason: 'AlreadyExists',
+    code: 409,
+    message: 'configmaps "made" already exists',
+    details: { name: 'made', kind: 'configmaps' },
+  });
+  t.match((await api.post(CONFIG_MAPS, configMap('versioned', {}, { resourceVersion: '5' }))).body, {
+    reason: 'BadRequest',
+    message: /resourceVersion should not be set/,
+  });
+  t.match((await api.post(CONFIG_MAPS, configMap('elsewhere', {}, { namespace: 'other' }))).body, {
+    reason: 'BadRequest',
+    message: /does not match the namespace/,
+  });
+  t.match((await api.post('/api/v1/namespaces/nowhere/configmaps', configMap('x'))).body, {
+    reason: 'NotFound',
+    message: 'namespaces "nowhere" not found',
+  });
+});
+
+t.test('generateName', async (t) => {
+  const many = await Promise.all(
+    Array.from({ length: 20 }, () => api.post(CONFIG_MAPS, { metadata: { generateName: 'gen-' } })),
+  );
+  t.ok(many.every(({ status }) => status === 201));
+  const names = many.map(({ body }) => body.metadata.name as string);
+  t.equal(new Set(names).size, 20);
+  t.ok(names.every((name) => /^gen-[bcdfghjklmnpqrstvwxz2456789]{5}$/.test(name)));
+  t.equal(
+    (await api.post(CONFIG_MAPS, { metadata: { name: 'named', generateName: 'gen-' } })).body.metadata.name,
+    'named',
+  );
+  t.match((await api.post(CONFIG_MAPS, { metadata: {} })).body, {
+    reason: 'Invalid',
+    code: 422,
+    message: /name or generateName is required/,
+  });
+});
+
+t.test('replace', async (t) => {
+  const { body: first } = await api.post(CONFIG_MAPS, configMap('replaced'));
+  const path = `${CONFIG_MAPS}/replaced`;
+  const { body: second, status } = await api.put(path, { ...first, data: { b: '2' } });
+  t.equal(status, 200);
+  t.strictSame(second.data, { b: '2' });
+  t.ok(Number(second.metadata.resourceVersion) > Number(first.metadata.resourceVersion));
+  t.match((await api.put(path, { ...first, data: { c: '3' } })).body, {
+    code: 409,
+    reason: 'Conflict',
+    message: /the object has been modified; please apply your changes to the latest version and try again/,
+  });
+  const unconditional = await api.put(path, configMap('replaced', { d: '4' }));
+  t.equal(unconditional.status, 200, 'without a resourceVersion it stands on whatever is there');
+  t.equal(unconditional.body.metadata.uid, first.metadata.uid);
+  t.match((await api.put(path, configMap('replaced', {}, { uid: 'other' }))).body, {
+    code: 409,
+    reason: 'Conflict',
+    message: /Precondition failed: UID/,
+  });
+  t.match((await api.put(path, configMap('othername'))).body, {
+    code: 400,
+    message: /does not match the name on the URL/,
+  });
+  t.match((await api.put(path, configMap('replaced', {}, { namespace: 'kube-system' }))).body, {
+    code: 400,
+    message: /does not match the namespace/,
+  });
+  t.match((await api.put(`${CONFIG_MAPS}/nothing`, configMap('nothing'))).body, { code: 404, reason: 'NotFound' });
+  t.equal((await api.put(CONFIG_MAPS, configMap('x'))).status, 405);
+  t.equal((await api.post(path, configMap('x'))).status, 405);
+});
+
+t.test('a write that changes nothing leaves no record', async (t) => {
+  const { body: first } = await api.post(DEPLOYMENTS, deployment('still'));
+  const path = `${DEPLOYMENTS}/still`;
+  const before = await api.lastSequence();
+  const version = first.metadata.resourceVersion;
+  t.equal((await api.put(path, first)).body.metadata.resourceVersion, version);
+  t.equal(
+    (await api.put(path, deployment('still'))).body.metadata.resourceVersion,
+    version,
+    'defaults are filled in alike',
+  );
+  t.equal((await api.patch(path, 'merge', { spec: { replicas: 2 } })).body.metadata.resourceVersion, version);
+  t.equal(
+    (
+      await api.patch(path, 'strategic', {
+        spec: { template: { spec: { containers: [{ name: 'main', image: 'busybox:1' }] } } },
+      })
+    ).body.metadata.resourceVersion,
+    version,
+  );
+  const applied = await api.patch(`${path}?fieldManager=a&force=true`, 'apply', deployment('still'));
+  const again = await api.patch(`${path}?fieldManager=a`, 'apply', deployment('still'));
+  t.equal(again.body.metadata.resourceVersion, applied.body.metadata.resourceVersion, 'apply twice is apply once');
+  t.equal(await api.lastSequence(), before + 1, 'only the first apply, which took ownership, was recorded');
+});
+
+t.test('patches in three forms', async (t) => {
+  await api.post(CONFIG_MAPS, configMap('patched', { a: '1', b: '2' }));
+  const path = `${CONFIG_MAPS}/patched`;
+  t.strictSame((await api.patch(path, 'merge', { data: { b: null, c: '3' } })).body.data, { a: '1', c: '3' });
+  t.strictSame(
+    (
+      await api.patch(path, 'json', [
+        { op: 'test', path: '/data/a', value: '1' },
+        { op: 'replace', path: '/data/a', value: '9' },
+      ])
+    ).body.data,
+    { a: '9', c: '3' },
+  );
+  t.match((await api.patch(path, 'json', [{ op: 'test', path: '/data/a', value: 'no' }])).body, {
+    kind: 'Status',
+    code: 422,
+    reason: 'Invalid',
+  });
+  await api.post(DEPLOYMENTS, deployment('patched'));
+  const { body } = await api.patch(`${DEPLOYMENTS}/patched`, 'strategic', {
+    spec: { template: { spec: { containers: [{ name: 'side', image: 'busybox:2' }] } } },
+  });
+  t.strictSame(
+    body.spec.template.spec.containers.map(({ name }: Json) => name),
+    ['side', 'main'],
+    'containers merge by name',
+  );
+  t.equal(body.metadata.generation, 2);
+  t.match((await api.patch(path, 'merge', { metadata: { name: 'b' } })).body, {
+    code: 400,
+    message: /does not match the name/,
+  });
+  t.match((await api.patch(path, 'merge', { metadata: { resourceVersion: '1' }, data: { z: '1' } })).body, {
+    code: 409,
+    reason: 'Conflict',
+  });
+  t.match((await api.patch(`${CONFIG_MAPS}/absent`, 'merge', {})).body, { code: 404 });
+  t.match((await api.request('PATCH', path, { body: '{}', type: 'application/json' })).body, {
+    code: 415,
+    reason: 'UnsupportedMediaType',
+  });
+  t.match((await api.request('PATCH', path, { body: 'x', type: 'text/plain' })).body, {
+    code: 415,
+    reason: 'UnsupportedMediaType',
+  });
+});
+
+t.test('server-side apply: creates, owns, conflicts, gives up', async (t) => {
+  const path = `${CONFIG_MAPS}/applied`;
+  const created = await api.patch(`${path}?fieldManager=one`, 'apply', configMap('applied', { a: '1', b: '1' }));
+  t.equal(created.status, 201);
+  t.strictSame(managers(created.body), ['one/Apply/']);
+  const conflict = await api.patch(`${path}?fieldManager=two`, 'apply', configMap('applied', { a: '2' }));
+  t.match(conflict.body, {
+    code: 409,
+    reason: 'Conflict',
+    details: { causes: [{ reason: 'FieldManagerConflict', message: /conflict with "one"/, field: '.data.a' }] },
+  });
+  const forced = await api.patch(`${path}?fieldManager=two&force=true`, 'apply', configMap('applied', { a: '2' }));
+  t.equal(forced.status, 200);
+  t.strictSame(forced.body.data, { a: '2', b: '1' });
+  const left = await api.patch(`${path}?fieldManager=one`, 'apply', configMap('applied', {}));
+  t.strictSame(left.body.data, { a: '2' }, 'what only one owned goes with it');
+  t.match((await api.patch(path, 'apply', configMap('applied'))).body, {
+    code: 422,
+    reason: 'Invalid',
+    message: /fieldManager: Required value/,
+  });
+  t.match((await api.patch(`${path}?fieldManager=x`, 'apply', configMap('wrong'))).body, { code: 400 });
+
+  await api.post(DEPLOYMENTS, deployment('applystatus'));
+  const status = {
+    apiVersion: 'apps/v1',
+    kind: 'Deployment',
+    metadata: { name: 'applystatus' },
+    status: { observedGeneration: 1, replicas: 2 },
+  };
+  const { body } = await api.patch(`${DEPLOYMENTS}/applystatus/status?fieldManager=ctl`, 'apply', status);
+  t.match(body.status, { replicas: 2 });
+  t.ok(managers(body).includes('ctl/Apply/status'));
+  t.equal(
+    (
+      await api.patch(`${DEPLOYMENTS}/nothere/status?fieldManager=ctl`, 'apply', {
+        ...status,
+        metadata: { name: 'nothere' },
+      })
+    ).status,
+    404,
+    'a status is not created',
+  );
+});
+
+t.test('the status subresource and the object keep out of each other, on planes of their own', async (t) => {
+  const { body: made } = await api.post(DEPLOYMENTS, { ...deployment('planes'), status: { replicas: 9 } });
+  t.notOk(made.status?.replicas, 'a status in a create is dropped');
+  const path = `${DEPLOYMENTS}/planes`;
+  const observed = await api.put(`${path}/status`, {
+    ...made,
+    spec: { ...made.spec, replicas: 7 },
+    status: { replicas: 2, observedGeneration: 1 },
+  });
+  t.equal(observed.body.spec.replicas, 2);
+  t.equal(observed.body.status.replicas, 2);
+  t.equal(observed.body.metadata.generation, 1);
+  t.match(observed.body.metadata.managedFields.at(-1), { subresource: 'status', operation: 'Update' });
+  const wanted = await api.put(path, {
+    ...observed.body,
+    spec: { ...made.spec, replicas: 5 },
+    status: { replicas: 99 },
+  });
+  t.equal(wanted.body.status.replicas, 2);
+  t.equal(wanted.body.metadata.generation, 2);
+  const labelled = await api.patch(path, 'merge', { metadata: { labels: { x: 'y' } } });
+  t.equal(labelled.body.metadata.generation, 2, 'metadata alone is no new generation');
+
+  const nats = await connect({ servers: api.natsUrl });
+  t.teardown(() => nats.close());
+  const manager = await nats.jetstreamManager();
+  const stream = api.prefix.toUpperCase();
+  const subjectOf = async (version: string) =>
+    (await manager.streams.getMessage(stream, { seq: Number(version) })).subject;
+  t.match(await subjectOf(observed.body.metadata.resourceVersion), /\.observed\.apps\.deployments\.default\.planes$/);
+  t.match(await subjectOf(wanted.body.metadata.resourceVersion), /\.desired\.apps\.deployments\.default\.planes$/);
+  const message = await manager.streams.getMessage(stream, { seq: Number(wanted.body.metadata.resourceVersion) });
+  t.notOk(JSON.parse(new TextDecoder().decode(message.data)).metadata.resourceVersion, 'the sequence is it');
+});
+
+t.test('scale', async (t) => {
+  await api.post(DEPLOYMENTS, deployment('scaled'));
+  const path = `${DEPLOYMENTS}/scaled/scale`;
+  const { body } = await api.get(path);
+  t.match(body, {
+    kind: 'Scale',
+    apiVersion: 'autoscaling/v1',
+    spec: { replicas: 2 },
+    status: { replicas: 0, selector: 'app=scaled' },
+  });
+  t.equal((await api.put(path, { ...body, spec: { replicas: 4 } })).body.spec.replicas, 4);
+  t.match(
+    (await api.put(path, { ...body, spec: { replicas: 5 } })).body,
+    { code: 409, reason: 'Conflict' },
+    'it has a version too',
+  );
+  t.equal((await api.patch(path, 'merge', { spec: { replicas: 0 } })).body.spec.replicas, 0);
+  const { body: object } = await api.get(`${DEPLOYMENTS}/scaled`);
+  t.equal(object.spec.replicas, 0);
+  t.equal(object.metadata.generation, 3);
+  t.match((await api.patch(path, 'merge', { spec: { replicas: -1 } })).body, { code: 422, reason: 'Invalid' });
+  t.equal((await api.get(`${CONFIG_MAPS}/patched/scale`)).status, 404);
+});
+
+t.test('dry runs answer as if, and write nothing', async (t) => {
+  await api.post(CONFIG_MAPS, configMap('dry'));
+  const before = await api.lastSequence();
+  const made = await api.post(`${CONFIG_MAPS}?dryRun=All`, configMap('drynew'));
+  t.equal(made.status, 201);
+  t.ok(made.body.metadata.uid);
+  t.strictSame((await api.put(`${CONFIG_MAPS}/dry?dryRun=All`, configMap('dry', { z: '1' }))).body.data, { z: '1' });
+  t.strictSame((await api.patch(`${CONFIG_MAPS}/dry?dryRun=All`, 'merge', { data: { y: '1' } })).body.data, {
+    a: '1',
+    y: '1',
+  });
+  t.equal(
+    (await api.patch(`${CONFIG_MAPS}/dryapply?dryRun=All&fieldManager=x`, 'apply', configMap('dryapply'))).status,
+    201,
+  );
+  t.equal((await api.delete(`${CONFIG_MAPS}/dry?dryRun=All`)).status, 200);
+  t.equal((await api.delete(`${CONFIG_MAPS}?dryRun=All`)).status, 200);
+  t.match((await api.post(`${CONFIG_MAPS}?dryRun=All`, configMap('dry'))).body, { reason: 'AlreadyExists' });
+  t.match((await api.post(`${CONFIG_MAPS}?dryRun=Some`, configMap('drynew'))).body, {
+    reason: 'Invalid',
+    message: /dryRun: Unsupported value: "Some"/,
+  });
+  t.equal(await api.lastSequence(), before);
+});
+
+t.test('field validation', async (t) => {
+  const wrong = { ...deployment('fields'), spec: { ...deployment('fields').spec, replicaz: 3 }, extra: 1 };
+  const strict = await api.post(`${DEPLOYMENTS}?fieldValidation=Strict`, wrong);
+  t.match(strict.body, {
+    code: 400,
+    reason: 'BadRequest',
+    message:
+      /strict decoding error: unknown field "extra".*unknown field "spec.replicaz"|unknown field "spec.replicaz".*unknown field "extra"/,
+  });
+  t.match(strict.body.message, /spec\.replicas/, 'says what was probably meant');
+  const warned = await api.post(DEPLOYMENTS, wrong);
+  t.equal(warned.status, 201);
+  t.match(warned.headers['warning'], /299 - "unknown field .*replicaz/);
+  t.notOk(warned.body.extra ?? warned.body.spec.replicaz);
+  const ignored = await api.put(`${DEPLOYMENTS}/fields?fieldValidation=Ignore`, wrong);
+  t.equal(ignored.status, 200);
+  t.notOk(ignored.headers['warning']);
+  t.match((await api.patch(`${DEPLOYMENTS}/fields?fieldValidation=Strict`, 'merge', { spec: { nope: 1 } })).body, {
+    code: 400,
+    message: /unknown field "spec.nope"/,
+  });
+  t.match(
+    (await api.post(`${DEPLOYMENTS}?fieldValidation=Strict`, '{"metadata":{"name":"twice","name":"twice"}}')).body,
+    { code: 400, message: /duplicate field "metadata.name"/ },
+  );
+  t.match((await api.post(`${DEPLOYMENTS}?fieldValidation=Maybe`, wrong)).body, {
+    code: 422,
+    reason: 'Invalid',
+    message: /fieldValidation: Unsupported value: "Maybe"/,
+  });
+  const faulty = await api.post(DEPLOYMENTS, {
+    ...deployment('Bad_Name'),
+    spec: { ...deployment('x').spec, replicas: -1, selector: { matchLabels: { other: 'x' } } },
+  });
+  t.equal(faulty.body.code, 422);
+  const fields = faulty.body.details.causes.map(({ field }: Json) => field);
+  for (const field of ['metadata.name', 'spec.replicas', 'spec.template.metadata.labels'])
+    t.ok(fields.includes(field), `${field} is among all the faults`);
+});
+
+t.test('delete: preconditions, finalizers, grace', async (t) => {
+  const { body: made } = await api.post(CONFIG_MAPS, configMap('doomed', {}, { finalizers: ['example.com/hold'] }));
+  const path = `${CONFIG_MAPS}/doomed`;
+  t.match((await api.delete(path, { body: { preconditions: { uid: 'other' } } })).body, {
+    code: 409,
+    reason: 'Conflict',
+    message: /UID in precondition: other/,
+  });
+  t.match((await api.delete(path, { body: { preconditions: { resourceVersion: '1' } } })).body, {
+    code: 409,
+    reason: 'Conflict',
+  });
+  const marked = await api.delete(path, {
+    body: { preconditions: { uid: made.metadata.uid, resourceVersion: made.metadata.resourceVersion } },
+  });
+  t.ok(marked.body.metadata.deletionTimestamp);
+  t.equal(marked.body.metadata.deletionGracePeriodSeconds, 0);
+  const again = await api.delete(path);
+  t.equal(again.body.metadata.resourceVersion, marked.body.metadata.resourceVersion, 'a second delete changes nothing');
+  t.match(
+    (await api.patch(path, 'merge', { metadata: { finalizers: ['example.com/hold', 'example.com/more'] } })).body,
+    { code: 422, message: /no new finalizers can be added/ },
+  );
+  t.equal(
+    (await api.patch(path, 'merge', { metadata: { deletionTimestamp: null } })).body.metadata.deletionTimestamp,
+    marked.body.metadata.deletionTimestamp,
+    'there is no way back',
+  );
+  t.equal((await api.patch(path, 'merge', { metadata: { finalizers: null } })).status, 200);
+  t.equal((await api.get(path)).status, 404, 'gone with its last finalizer');
+  const remade = await api.post(CONFIG_MAPS, configMap('doomed'));
+  t.equal(remade.status, 201);
+  t.not(remade.body.metadata.uid, made.metadata.uid);
+  t.match((await api.delete(path)).body, {
+    kind: 'Status',
+    status: 'Success',
+    details: { name: 'doomed', kind: 'configmaps', uid: remade.body.metadata.uid },
+  });
+  t.match((await api.delete(path)).body, { code: 404, reason: 'NotFound', message: 'configmaps "doomed" not found' });
+
+  await api.post(PODS, pod('unbound'));
+  const unbound = await api.delete(`${PODS}/unbound`);
+  t.equal(unbound.body.kind, 'Pod', 'a pod answers with itself');
+  t.equal((await api.get(`${PODS}/unbound`)).status, 404, 'what no node has ends at once');
+  await api.post(PODS, pod('bound', { nodeName: 'n1', terminationGracePeriodSeconds: 20 }));
+  const graceful = await api.delete(`${PODS}/bound`);
+  t.equal(graceful.body.metadata.deletionGracePeriodSeconds, 20);
+  t.equal(
+    (await api.delete(`${PODS}/bound?gracePeriodSeconds=5`)).body.metadata.deletionGracePeriodSeconds,
+    5,
+    'shorter is possible',
+  );
+  t.equal(
+    (await api.delete(`${PODS}/bound?gracePeriodSeconds=60`)).body.metadata.deletionGracePeriodSeconds,
+    5,
+    'longer is not',
+  );
+  t.equal((await api.delete(`${PODS}/bound`, { body: { gracePeriodSeconds: 0 } })).status, 200);
+  t.equal((await api.get(`${PODS}/bound`)).status, 404);
+});
+
+t.test('propagation policies become finalizers', async (t) => {
+  for (const [name, policy, finalizer] of [
+    ['pf', 'Foreground', 'foregroundDeletion'],
+    ['po', 'Orphan', 'orphan'],
+  ] as const) {
+    await api.post(DEPLOYMENTS, deployment(name));
+    const { body, status } = await api.delete(`${DEPLOYMENTS}/${name}`, {
+      body: { kind: 'DeleteOptions', apiVersion: 'v1', propagationPolicy: policy },
+    });
+    t.strictSame(body.metadata.finalizers, [finalizer]);
+    t.equal(status, policy === 'Foreground' ? 202 : 200);
+    t.equal(body.metadata.generation, 2);
+    await api.patch(`${DEPLOYMENTS}/${name}`, 'merge', { metadata: { finalizers: [] } });
+    t.equal((await api.get(`${DEPLOYMENTS}/${name}`)).status, 404);
+  }
+  await api.post(DEPLOYMENTS, deployment('pb'));
+  t.match((await api.delete(`${DEPLOYMENTS}/pb?propagationPolicy=Background`)).body, {
+    kind: 'Status',
+    status: 'Success',
+  });
+  await api.post(DEPLOYMENTS, deployment('px'));
+  t.match((await api.delete(`${DEPLOYMENTS}/px?propagationPolicy=Sideways`)).body, {
+    code: 422,
+    reason: 'Invalid',
+    message: /propagationPolicy: Unsupported value: "Sideways"/,
+  });
+});
+
+t.test('deletecollection takes what the selectors name', async (t) => {
+  for (let index = 0; index < 6; index++)
+    await api.post(CONFIG_MAPS, configMap(`batch-${index}`, {}, { labels: { batch: 'yes', odd: String(index % 2) } }));
+  const { body, status } = await api.delete(`${CONFIG_MAPS}?labelSelector=batch%3Dyes,odd%3D1`);
+  t.equal(status, 200);
+  t.match(body.kind, 'ConfigMapList');
+  t.strictSame(
+    body.items.map(({ metadata }: Json) => metadata.name),
+    ['batch-1', 'batch-3', 'batch-5'],
+  );
+  t.strictSame(
+    (await api.get(`${CONFIG_MAPS}?labelSelector=batch`)).body.items.map(({ metadata }: Json) => metadata.name),
+    ['batch-0', 'batch-2', 'batch-4'],
+  );
+});
+
+t.test('binding', async (t) => {
+  const { body: made } = await api.post(PODS, pod('tobind'));
+  t.equal(made.status.phase, 'Pending');
+  const target = {
+    apiVersion: 'v1',
+    kind: 'Binding',
+    metadata: { name: 'tobind' },
+    target: { kind: 'Node', name: 'n1' },
+  };
+  const bound = await api.post(`${PODS}/tobind/binding`, target);
+  t.match(bound.body, { kind: 'Status', status: 'Success', code: 201 });
+  const { body } = await api.get(`${PODS}/tobind`);
+  t.equal(body.spec.nodeName, 'n1');
+  t.match(body.status.conditions, [{ type: 'PodScheduled', status: 'True' }]);
+  t.match((await api.post(`${PODS}/tobind/binding`, target)).body, {
+    code: 409,
+    reason: 'Conflict',
+    message: /already assigned/,
+  });
+  t.match((await api.post(`${PODS}/absent/binding`, target)).body, { code: 404 });
+  t.match((await api.patch(`${PODS}/tobind`, 'merge', { spec: { nodeName: 'n2' } })).body, {
+    code: 422,
+    reason: 'Invalid',
+  });
+  t.equal((await api.get(`${PODS}/tobind/binding`)).status, 405);
+});
+
+t.test('the life of a namespace', async (t) => {
+  const NAMESPACES = '/api/v1/namespaces';
+  const { body } = await api.post(NAMESPACES, { metadata: { name: 'passing' } });
+  t.match(body, {
+    metadata: { labels: { 'kubernetes.io/metadata.name': 'passing' } },
+    spec: { finalizers: ['kubernetes'] },
+    status: { phase: 'Active' },
+  });
+  t.equal((await api.post('/api/v1/namespaces/passing/configmaps', configMap('in'))).status, 201);
+  const ending = await api.delete(`${NAMESPACES}/passing`);
+  t.match(ending.body, { status: { phase: 'Terminating' } });
+  t.ok(ending.body.metadata.deletionTimestamp);
+  t.match((await api.post('/api/v1/namespaces/passing/configmaps', configMap('late'))).body, {
+    code: 403,
+    reason: 'Forbidden',
+    message: /because it is being terminated/,
+    details: { causes: [{ reason: 'NamespaceTerminating' }] },
+  });
+  t.equal(
+    (await api.patch('/api/v1/namespaces/passing/configmaps/in', 'merge', { data: { b: '2' } })).status,
+    200,
+    'what is there can still change',
+  );
+  await api.delete('/api/v1/namespaces/passing/configmaps/in');
+  const finalized = await api.put(`${NAMESPACES}/passing/finalize`, { ...ending.body, spec: { finalizers: [] } });
+  t.equal(finalized.status, 200);
+  t.equal((await api.get(`${NAMESPACES}/passing`)).status, 404);
+  for (const name of ['default', 'kube-system', 'kube-public'])
+    t.match((await api.delete(`${NAMESPACES}/${name}`)).body, {
+      code: 403,
+      reason: 'Forbidden',
+      message: `namespaces "${name}" is forbidden: this namespace may not be deleted`,
+    });
+});
+
+t.test('Secrets are plain over the API and sealed in the stream', async (t) => {
+  const value = Buffer.from('correct horse battery staple').toString('base64');
+  const path = '/api/v1/namespaces/default/secrets';
+  const { body } = await api.post(path, {
+    metadata: { name: 'sesame' },
+    type: 'Opaque',
+    data: { word: value },
+    stringData: { other: 'xyzzy-plain' },
+  });
+  t.equal(body.data.word, value);
+  t.equal(Buffer.from(body.data.other, 'base64').toString(), 'xyzzy-plain');
+  t.notOk(body.stringData);
+  t.strictSame((await api.get(`${path}/sesame`)).body.data, body.data);
+  const updated = await api.patch(`${path}/sesame`, 'merge', { stringData: { third: 'shibboleth' } });
+  t.equal(updated.body.data.word, value);
+  t.equal(Buffer.from(updated.body.data.third, 'base64').toString(), 'shibboleth');
+
+  const nats = await connect({ servers: api.natsUrl });
+  t.teardown(() => nats.close());
+  const manager = await nats.jetstreamManager();
+  let seen = 0;
+  for (const { metadata } of [body, updated.body]) {
+    const { data } = await manager.streams.getMessage(api.prefix.toUpperCase(), {
+      seq: Number(metadata.resourceVersion),
+    });
+    const text = new TextDecoder().decode(data);
+    t.match(JSON.parse(text).metadata, { name: 'sesame' });
+    for (const secret of [
+      value,
+      'xyzzy',
+      Buffer.from('xyzzy-plain').toString('base64'),
+      Buffer.from('shibboleth').toString('base64'),
+    ])
+      t.notOk(text.includes(secret));
+    seen++;
+  }
+  t.equal(seen, 2);
+  const fresh = await api.another();
+  t.strictSame(
+    (await fresh.get(`${path}/sesame`)).body.data,
+    updated.body.data,
+    'another server opens it with the same key',
+  );
+  await manager.streams.purge(`${api.prefix.toUpperCase()}_KEYS`);
+  const later = await api.another();
+  const lost = await later.get(`${path}/sesame`);
+  t.equal(lost.status, 200);
+  t.notOk(lost.body.data, 'with its key destroyed the content cannot be read again');
+});
+
+t.test('addresses and node ports of Services are given once', async (t) => {
+  const small = await startApi(t, { serviceCidr: '10.98.0.0/27', nodePortRange: [31000, 31009] });
+  const second = await small.another();
+  const service = (name: string, type: string, spec: object = {}) => ({
+    metadata: { name },
+    spec: { type, ports: [{ port: 80 }], ...spec },
+  });
+  const answers = await Promise.all(
+    Array.from({ length: 24 }, (_, index) =>
+      (index % 2 ? small : second).post(SERVICES, service(`s${index}`, index < 10 ? 'NodePort' : 'ClusterIP')),
+    ),
+  );
+  t.strictSame(
+    answers.map(({ status }) => status),
+    answers.map(() => 201),
+    JSON.stringify(answers.find(({ status }) => status !== 201)?.body),
+  );
+  t.equal(new Set(answers.map(({ body }) => body.spec.clusterIP)).size, 24);
+  t.equal(new Set(answers.slice(0, 10).map(({ body }) => body.spec.ports[0].nodePort)).size, 10);
+  t.match((await small.post(SERVICES, service('full', 'NodePort'))).body, {
+    code: 422,
+    reason: 'Invalid',
+    message: /no node port is free/,
+  });
+  const taken = answers[0]?.body.spec.clusterIP;
+  t.match((await small.post(SERVICES, service('same', 'ClusterIP', { clusterIP: taken }))).body, {
+    code: 422,
+    message: /already allocated/,
+  });
+  t.match((await small.post(SERVICES, service('far', 'ClusterIP', { clusterIP: '10.1.1.1' }))).body, {
+    code: 422,
+    message: /not match the current range|not in the valid range/,
+  });
+  t.equal((await small.delete(`${SERVICES}/s0`)).status, 200);
+  const reused = await second.post(SERVICES, service('reuse', 'NodePort', { clusterIP: taken }));
+  t.equal(reused.status, 201, 'what is let go can be had again, on the other server too');
+  t.equal(reused.body.spec.ports[0].nodePort, answers[0]?.body.spec.ports[0].nodePort);
+  const { body: kept } = await small.put(`${SERVICES}/s1`, service('s1', 'NodePort'));
+  t.equal(kept.spec.clusterIP, answers[1]?.body.spec.clusterIP, 'kept where a replacement leaves them out');
+  t.equal(kept.spec.ports[0].nodePort, answers[1]?.body.spec.ports[0].nodePort);
+  t.equal(
+    (await small.post(SERVICES, service('head', 'ClusterIP', { clusterIP: 'None' }))).body.spec.clusterIP,
+    'None',
+  );
+  t.match((await small.patch(`${SERVICES}/s1`, 'merge', { spec: { clusterIP: '10.98.0.30' } })).body, {
+    code: 422,
+    message: /may not change once set/,
+  });
+});
+
+t.test('reviews are answered, not stored', async (t) => {
+  const before = await api.lastSequence();
+  const who = await api.post(
+    '/apis/authentication.k8s.io/v1/selfsubjectreviews',
+    {},
+    { user: 'system:controller:deployments' },
+  );
+  t.equal(who.status, 201);
+  t.match(who.body, {
+    kind: 'SelfSubjectReview',
+    status: {
+      userInfo: { username: 'system:controller:deployments', groups: ['system:controllers', 'system:authenticated'] },
+    },
+  });
+  const may = await api.post('/apis/authorization.k8s.io/v1/selfsubjectaccessreviews', {
+    spec: { resourceAttributes: { verb: 'get', resource: 'pods' } },
+  });
+  t.match(may.body, { spec: { resourceAttributes: { verb: 'get' } }, status: { allowed: true } });
+  t.equal((await api.get('/apis/authentication.k8s.io/v1/selfsubjectreviews')).status, 405);
+  t.equal((await api.post('/apis/authentication.k8s.io/v1/selfsubjectreviews', {}, { user: null })).status, 401);
+  t.equal(await api.lastSequence(), before);
+});
+
+t.test('who wrote, and why, is on the record', async (t) => {
+  const { body } = await api.post(CONFIG_MAPS, configMap('caused'), {
+    user: 'system:controller:jobs',
+    headers: { 'reckon-cause': '3,4', 'audit-id': 'abc' },
+  });
+  const nats = await connect({ servers: api.natsUrl });
+  t.teardown(() => nats.close());
+  const manager = await nats.jetstreamManager();
+  const { header } = await manager.streams.getMessage(api.prefix.toUpperCase(), {
+    seq: Number(body.metadata.resourceVersion),
+  });
+  const values = [...header].map(([, all]) => all.join());
+  for (const value of ['system:controller:jobs', '3,4', 'abc', body.metadata.uid, 'create'])
+    t.ok(values.includes(value), value);
+  t.match((await api.post(CONFIG_MAPS, configMap('x'), { headers: { 'reckon-cause': 'because' } })).body, {
+    code: 400,
+    message: /Reckon-Cause/,
+  });
+  t.equal((await api.post(CONFIG_MAPS, configMap('x'), { user: null })).status, 401);
+});
