@@ -16,19 +16,19 @@ interface Range {
   readonly quality: number;
 }
 
-const FORMATS: Readonly<Record<string, Representation['format']>> = {
-  '*/*': 'json',
-  'application/*': 'json',
-  'application/json': 'json',
-  'application/yaml': 'yaml',
-  'application/vnd.kubernetes.protobuf': 'protobuf',
-};
+const FORMATS: ReadonlyMap<string, Representation['format']> = new Map([
+  ['*/*', 'json'],
+  ['application/*', 'json'],
+  ['application/json', 'json'],
+  ['application/yaml', 'yaml'],
+  ['application/vnd.kubernetes.protobuf', 'protobuf'],
+]);
 const META_VERSIONS = new Set(['v1', 'v1beta1']);
-const TRANSFORMED: Readonly<Record<string, Exclude<Representation['as'], 'Object'>>> = {
-  Table: 'Table',
-  PartialObjectMetadata: 'PartialObjectMetadata',
-  PartialObjectMetadataList: 'PartialObjectMetadata',
-};
+const TRANSFORMED: ReadonlyMap<string, Exclude<Representation['as'], 'Object'>> = new Map([
+  ['Table', 'Table'],
+  ['PartialObjectMetadata', 'PartialObjectMetadata'],
+  ['PartialObjectMetadataList', 'PartialObjectMetadata'],
+]);
 
 const MAX_REMEMBERED = 256;
 const MAX_HEADER_LENGTH = 4096;
@@ -72,11 +72,11 @@ export function parseAccept(accept: string): readonly Range[] {
 }
 
 function serve({ type, parameters }: Range): Representation | undefined {
-  const format = FORMATS[type];
+  const format = FORMATS.get(type);
   if (!format) return undefined;
   const wanted = parameters.get('as');
   if (wanted === undefined) return { as: 'Object', format };
-  const as = TRANSFORMED[wanted];
+  const as = TRANSFORMED.get(wanted);
   const version = parameters.get('v') ?? 'v1';
   const group = parameters.get('g') ?? 'meta.k8s.io';
   // A Table has no protobuf form; the next range is asked.

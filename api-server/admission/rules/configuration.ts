@@ -34,18 +34,18 @@ export const configMap: Rule = ({ value, report }) => {
 };
 
 /** The keys that a typed Secret must hold. */
-const NEEDED: Readonly<Record<string, readonly string[]>> = {
-  'kubernetes.io/dockercfg': ['.dockercfg'],
-  'kubernetes.io/dockerconfigjson': ['.dockerconfigjson'],
-  'kubernetes.io/ssh-auth': ['ssh-privatekey'],
-  'kubernetes.io/tls': ['tls.crt', 'tls.key'],
-};
+const NEEDED: ReadonlyMap<string, readonly string[]> = new Map([
+  ['kubernetes.io/dockercfg', ['.dockercfg']],
+  ['kubernetes.io/dockerconfigjson', ['.dockerconfigjson']],
+  ['kubernetes.io/ssh-auth', ['ssh-privatekey']],
+  ['kubernetes.io/tls', ['tls.crt', 'tls.key']],
+]);
 
 export const secret: Rule = ({ value, report }) => {
   const data = objectAt(value['data']);
   const size = Object.values(data).reduce<number>((sum, each) => sum + Buffer.byteLength(textAt(each), 'base64'), 0);
   report(...keyFaults(value, ['data']));
   if (size > MAX_DATA_BYTES) report(tooLong('data', MAX_DATA_BYTES));
-  for (const key of NEEDED[textAt(value['type'])] ?? [])
+  for (const key of NEEDED.get(textAt(value['type'])) ?? [])
     if (!Object.hasOwn(data, key)) report(required(below('', `data[${key}]`)));
 };

@@ -253,7 +253,7 @@ export function resourceFaults(resources: JsonObject, path: string): Fault[] {
     }
   }
   for (const [resource, request] of Object.entries(requests)) {
-    const limit = limits[resource];
+    const limit = Object.hasOwn(limits, resource) ? limits[resource] : undefined;
     if (limit === undefined || (compareQuantities(request, limit) ?? 0) <= 0) continue;
     faults.push(
       invalid(below(path, 'requests'), request, `must be less than or equal to ${resource} limit of ${limit}`),

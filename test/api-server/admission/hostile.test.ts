@@ -75,7 +75,7 @@ t.test('random objects of every kind', (t) => {
           throw new Error(`defaults are not idempotent: ${JSON.stringify(object)}`);
         judged += 1;
       }),
-      { numRuns: 40 },
+      { numRuns: Number(process.env['RECKON_FUZZ_RUNS'] ?? 40) },
     );
   }
   t.ok(judged > 300, `${judged} objects were judged`);

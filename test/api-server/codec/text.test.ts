@@ -92,6 +92,8 @@ t.test('Accept', (t) => {
       { as: 'PartialObjectMetadata', format: 'json', version: 'v1' },
     ],
     ['text/html', undefined],
+    ['constructor', undefined],
+    ['application/json;as=constructor', undefined],
     ['application/json;q=0', undefined],
   ];
   for (const [accept, chosen] of cases) t.same(negotiate(accept), chosen, accept ?? 'no header');
