@@ -3,56 +3,15 @@
  * Requests go through one inbox of our own. Used by every other file of this room; nothing outside the room sees it.
  */
 import { connect, createInbox } from 'nats';
-import type { ConnectionOptions, Msg, MsgHdrs, NatsConnection, Subscription } from 'nats';
+import type { Msg, MsgHdrs, NatsConnection, Subscription } from 'nats';
 import { LogUnavailableError } from './event-log.ts';
-import { escapeToken } from './subjects.ts';
-
-/** pino's shape. */
-export interface LogLogger {
-  info(fields: object, message: string): void;
-  warn(fields: object, message: string): void;
-  error(fields: object, message: string): void;
-}
-
-export const silentLogger: LogLogger = { info: () => undefined, warn: () => undefined, error: () => undefined };
-
-export interface ConnectionSettings {
-  /** One or several, comma-separated: `nats://127.0.0.1:4222`. Credentials in the URL are honoured. */
-  readonly url: string;
-  readonly user?: string;
-  readonly password?: string;
-  /** Shown by NATS' own monitoring. */
-  readonly clientName?: string;
-  readonly logger?: LogLogger;
-  /** How long opening may take, streams included. */
-  readonly openTimeoutMs?: number;
-}
-
-/** JetStream answered, with an error: the request was understood and nothing came of it. */
-export class JetStreamError extends Error {
-  override readonly name = 'JetStreamError';
-  readonly code: number;
-  readonly errCode: number;
-  constructor(code: number, errCode: number, description: string) {
-    super(`${description} (${errCode})`);
-    this.code = code;
-    this.errCode = errCode;
-  }
-}
-
-/** No answer came: a time-out, or the connection was cut. What was asked may or may not have been done. */
-export class NoAnswerError extends Error {
-  override readonly name = 'NoAnswerError';
-}
-
-/** Nobody listens on the subject (JetStream is not up yet, or has no such stream): surely nothing was done. */
-export class NoResponderError extends Error {
-  override readonly name = 'NoResponderError';
-}
+import { JetStreamError, NoAnswerError, NoResponderError, describe, isPassing, parseAnswer } from './answers.ts';
+import { OldServerError, inboxPrefixOf, natsOptions, refuseOldServer, silentLogger } from './connection-settings.ts';
+import type { ConnectionSettings, LogLogger } from './connection-settings.ts';
+import { sleep } from './sleep.ts';
 
 const DEFAULT_OPEN_TIMEOUT_MS = 30_000;
 const SWEEP_MS = 50;
-const MINIMUM_VERSION = [2, 15, 1] as const;
 export const API_TIMEOUT_MS = 5_000;
 
 interface Pending {
@@ -285,121 +244,3 @@ export class LogConnection {
 }
 
 const OPEN_RETRY_MS = 250;
-
-function serverUrls(settings: ConnectionSettings): URL[] {
-  return settings.url.split(',').map((text) => new URL(text.includes('://') ? text.trim() : `nats://${text.trim()}`));
-}
-
-function loginOf(settings: ConnectionSettings): { user: string; pass: string } {
-  const [url] = serverUrls(settings);
-  return {
-    user: settings.user ?? decodeURIComponent(url?.username ?? ''),
-    pass: settings.password ?? decodeURIComponent(url?.password ?? ''),
-  };
-}
-
-function inboxPrefixOf(settings: ConnectionSettings): string {
-  const { user } = loginOf(settings);
-  return user === '' ? '_INBOX' : `_INBOX.${escapeToken(user)}`;
-}
-
-function natsOptions(settings: ConnectionSettings): ConnectionOptions {
-  const urls = serverUrls(settings);
-  const login = loginOf(settings);
-  return {
-    servers: urls.map((url) => url.host),
-    name: settings.clientName ?? 'reckon',
-    inboxPrefix: inboxPrefixOf(settings),
-    ...(login.user !== '' && login),
-    ...(urls.some((url) => url.protocol === 'tls:') && { tls: {} }),
-    timeout: 3_000,
-    maxReconnectAttempts: -1,
-    reconnectTimeWait: 100,
-    reconnectJitter: 100,
-    ignoreAuthErrorAbort: true,
-    pingInterval: 3_000,
-    maxPingOut: 2,
-    noAsyncTraces: true,
-  };
-}
-
-class OldServerError extends Error {
-  override readonly name = 'OldServerError';
-}
-
-function refuseOldServer(nats: NatsConnection): void {
-  const version = nats.info?.version ?? 'unknown';
-  if (atLeast(version, MINIMUM_VERSION)) {
-    if (nats.info?.jetstream !== true)
-      throw new OldServerError(
-        'this nats-server runs without JetStream: start it with a `jetstream {}` block in its configuration',
-      );
-    return;
-  }
-  throw new OldServerError(
-    `nats-server ${version} is too old: Reckon needs ${MINIMUM_VERSION.join('.')} or newer (atomic batches). ` +
-      'Get it from https://github.com/nats-io/nats-server/releases, or unset NATS_URL and let `npm start` bring its own.',
-  );
-}
-
-export function atLeast(version: string, minimum: readonly number[]): boolean {
-  const parts = /^(\d+)\.(\d+)\.(\d+)/.exec(version)?.slice(1).map(Number);
-  if (!parts) return false;
-  for (const [index, least] of minimum.entries()) {
-    const part = parts[index] ?? 0;
-    if (part !== least) return part > least;
-  }
-  return true;
-}
-
-export function parseAnswer<Answer>(message: Msg): Answer {
-  const answer = message.json<Answer & { error?: { code?: number; err_code?: number; description?: string } }>();
-  if (answer.error)
-    throw new JetStreamError(
-      answer.error.code ?? 500,
-      answer.error.err_code ?? 0,
-      answer.error.description ?? 'JetStream error',
-    );
-  return answer;
-}
-
-/** Errors that go away by waiting: no leader yet, a stream that is being recovered, a server that is starting or has no room. */
-export function isPassing(error: JetStreamError): boolean {
-  return error.code === 503 || error.errCode === ERROR.insufficientResources || error.errCode === ERROR.streamOffline;
-}
-
-/** JetStream's own numbers (server/errors.json). */
-export const ERROR = {
-  wrongLastSequence: 10071,
-  /** Another write to the subject is being stored at this moment: not a conflict. */
-  inFlight: 10164,
-  batchIncomplete: 10176,
-  batchTooLarge: 10199,
-  messageTooLarge: 10054,
-  noMessage: 10037,
-  messageDeleteFailed: 10057,
-  streamNotFound: 10059,
-  consumerNotFound: 10014,
-  insufficientResources: 10023,
-  streamOffline: 10118,
-} as const;
-
-export function describe(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
-}
-
-export function sleep(ms: number, signal?: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    if (signal?.aborted) {
-      resolve();
-      return;
-    }
-    const finish = () => {
-      clearTimeout(timer);
-      signal?.removeEventListener('abort', finish);
-      resolve();
-    };
-    const timer = setTimeout(finish, ms);
-    signal?.addEventListener('abort', finish, { once: true });
-  });
-}

@@ -3,7 +3,8 @@
  * resuming after what was yielded; says `reset` and begins with a fresh snapshot where that cannot be done without a gap. `jetstream.ts` gives it to the outside.
  */
 import type { Followed, FollowOptions, LogRecord } from './event-log.ts';
-import { describe, sleep } from './connection.ts';
+import { describe } from './answers.ts';
+import { sleep } from './sleep.ts';
 import { PullConsumer } from './pull-consumer.ts';
 import type { Delivery } from './pull-consumer.ts';
 import type { Floor, StreamReader } from './reader.ts';

@@ -14,10 +14,11 @@ import type {
   Write,
 } from './event-log.ts';
 import { LogConnection } from './connection.ts';
-import type { ConnectionSettings } from './connection.ts';
+import type { ConnectionSettings } from './connection-settings.ts';
 import { follow } from './follow.ts';
 import { DEFAULT_TUNING, GroupCommit } from './group-commit.ts';
 import type { GroupCommitTuning } from './group-commit.ts';
+import { Publisher } from './publisher.ts';
 import { StreamReader } from './reader.ts';
 import { toOutgoing } from './record.ts';
 import type { StreamKind } from './record.ts';
@@ -132,11 +133,14 @@ class JetStreamLog extends JetStreamReader implements EventLog {
     this.#prefix = names.prefix;
     this.#commit = new GroupCommit({
       connection,
-      unacknowledged: this.unacknowledged,
-      settle: new Settle(this.reader),
+      publisher: new Publisher({
+        connection,
+        unacknowledged: this.unacknowledged,
+        settle: new Settle(this.reader),
+        newId: () => this.#newId(),
+      }),
       timeoutMs: options.timeoutMs ?? DEFAULT_TIMEOUT_MS,
       tuning: options.tuning ?? DEFAULT_TUNING,
-      newId: () => this.#newId(),
     });
   }
 

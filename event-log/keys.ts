@@ -5,18 +5,10 @@
 import { randomBytes } from 'node:crypto';
 import { headers as natsHeaders } from 'nats';
 import { LogUnavailableError } from './event-log.ts';
-import {
-  ERROR,
-  JetStreamError,
-  LogConnection,
-  NoAnswerError,
-  NoResponderError,
-  describe,
-  isPassing,
-  parseAnswer,
-  sleep,
-} from './connection.ts';
-import type { ConnectionSettings } from './connection.ts';
+import { ERROR, JetStreamError, NoAnswerError, NoResponderError, describe, isPassing, parseAnswer } from './answers.ts';
+import { LogConnection } from './connection.ts';
+import { sleep } from './sleep.ts';
+import type { ConnectionSettings } from './connection-settings.ts';
 import { PullConsumer } from './pull-consumer.ts';
 import { HEADER } from './record.ts';
 import { ensureStreams } from './streams.ts';

@@ -3,7 +3,7 @@
  * by the settlement of unknown outcomes and by the follower.
  */
 import type { LogRecord, ObjectKey } from './event-log.ts';
-import { ERROR, JetStreamError } from './connection.ts';
+import { ERROR, JetStreamError } from './answers.ts';
 import type { LogConnection } from './connection.ts';
 import { toRecord } from './record.ts';
 import type { StoredMessage, StreamKind } from './record.ts';

@@ -2,7 +2,8 @@
  * The three streams: what each is like, and bringing them about. Idempotent; called whenever a writer opens. Readers only wait until the stream is there.
  */
 import { LogUnavailableError } from './event-log.ts';
-import { ERROR, JetStreamError, NoAnswerError, NoResponderError, describe, isPassing, sleep } from './connection.ts';
+import { ERROR, JetStreamError, NoAnswerError, NoResponderError, describe, isPassing } from './answers.ts';
+import { sleep } from './sleep.ts';
 import type { LogConnection } from './connection.ts';
 import { EPHEMERAL_TOMBSTONE_SECONDS } from './record.ts';
 import type { StreamNames } from './subjects.ts';

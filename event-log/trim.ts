@@ -3,8 +3,9 @@
  * run later, so that nobody who began a snapshot in between sees a deleted object again) expired tombstones. Run by one process at a time, from time to time.
  */
 import { LogUnavailableError } from './event-log.ts';
-import { ERROR, JetStreamError, LogConnection, describe, parseAnswer } from './connection.ts';
-import type { ConnectionSettings } from './connection.ts';
+import { ERROR, JetStreamError, describe, parseAnswer } from './answers.ts';
+import { LogConnection } from './connection.ts';
+import type { ConnectionSettings } from './connection-settings.ts';
 import { MIN_RETENTION_MS } from './follow.ts';
 import { PullConsumer } from './pull-consumer.ts';
 import type { Delivery } from './pull-consumer.ts';

@@ -5,13 +5,14 @@
 export class Unacknowledged {
   readonly #writes = new Map<string, Promise<void>>();
 
-  /** Until the outcome settles. */
-  add(writeIds: readonly string[], outcome: Promise<void>): void {
+  /** Until the outcome is known, whatever it is. */
+  add(writeIds: readonly string[], outcome: Promise<unknown>): void {
     if (this.#writes.has(writeIds[0] ?? '')) return;
-    for (const writeId of writeIds) this.#writes.set(writeId, outcome);
-    void outcome.then(() => {
+    const forget = () => {
       for (const writeId of writeIds) this.#writes.delete(writeId);
-    });
+    };
+    const settled = outcome.then(forget, forget);
+    for (const writeId of writeIds) this.#writes.set(writeId, settled);
   }
 
   /** Undefined where the record may be shown at once. */

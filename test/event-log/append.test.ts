@@ -2,7 +2,7 @@
 import { connect } from 'nats';
 import t from 'tap';
 import { GuardError, LogUnavailableError, TooLargeError } from '../../event-log/event-log.ts';
-import { atLeast } from '../../event-log/connection.ts';
+import { atLeast } from '../../event-log/connection-settings.ts';
 import { openEventLog, openLogReader } from '../../event-log/jetstream.ts';
 import { startNatsChild } from './nats-child.ts';
 import { Watcher, keyOf, readFrom, writeOf } from './writes.ts';

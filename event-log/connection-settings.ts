@@ -1,0 +1,94 @@
+/**
+ * How to reach NATS, as this room's openers take it, and what that makes of the client's options; and which servers are refused. Used by `connection.ts`.
+ */
+import type { ConnectionOptions, NatsConnection } from 'nats';
+import { escapeToken } from './subjects.ts';
+
+/** pino's shape. */
+export interface LogLogger {
+  info(fields: object, message: string): void;
+  warn(fields: object, message: string): void;
+  error(fields: object, message: string): void;
+}
+
+export const silentLogger: LogLogger = { info: () => undefined, warn: () => undefined, error: () => undefined };
+
+export interface ConnectionSettings {
+  /** One or several, comma-separated: `nats://127.0.0.1:4222`. Credentials in the URL are honoured. */
+  readonly url: string;
+  readonly user?: string;
+  readonly password?: string;
+  /** Shown by NATS' own monitoring. */
+  readonly clientName?: string;
+  readonly logger?: LogLogger;
+  /** How long opening may take, streams included. */
+  readonly openTimeoutMs?: number;
+}
+
+const MINIMUM_VERSION = [2, 15, 1] as const;
+function serverUrls(settings: ConnectionSettings): URL[] {
+  return settings.url.split(',').map((text) => new URL(text.includes('://') ? text.trim() : `nats://${text.trim()}`));
+}
+
+function loginOf(settings: ConnectionSettings): { user: string; pass: string } {
+  const [url] = serverUrls(settings);
+  return {
+    user: settings.user ?? decodeURIComponent(url?.username ?? ''),
+    pass: settings.password ?? decodeURIComponent(url?.password ?? ''),
+  };
+}
+
+/** Answers come under a prefix of the user's own, so that permissions can keep one user from listening to another's. */
+export function inboxPrefixOf(settings: ConnectionSettings): string {
+  const { user } = loginOf(settings);
+  return user === '' ? '_INBOX' : `_INBOX.${escapeToken(user)}`;
+}
+
+export function natsOptions(settings: ConnectionSettings): ConnectionOptions {
+  const urls = serverUrls(settings);
+  const login = loginOf(settings);
+  return {
+    servers: urls.map((url) => url.host),
+    name: settings.clientName ?? 'reckon',
+    inboxPrefix: inboxPrefixOf(settings),
+    ...(login.user !== '' && login),
+    ...(urls.some((url) => url.protocol === 'tls:') && { tls: {} }),
+    timeout: 3_000,
+    maxReconnectAttempts: -1,
+    reconnectTimeWait: 100,
+    reconnectJitter: 100,
+    ignoreAuthErrorAbort: true,
+    pingInterval: 3_000,
+    maxPingOut: 2,
+    noAsyncTraces: true,
+  };
+}
+
+export class OldServerError extends Error {
+  override readonly name = 'OldServerError';
+}
+
+export function refuseOldServer(nats: NatsConnection): void {
+  const version = nats.info?.version ?? 'unknown';
+  if (atLeast(version, MINIMUM_VERSION)) {
+    if (nats.info?.jetstream !== true)
+      throw new OldServerError(
+        'this nats-server runs without JetStream: start it with a `jetstream {}` block in its configuration',
+      );
+    return;
+  }
+  throw new OldServerError(
+    `nats-server ${version} is too old: Reckon needs ${MINIMUM_VERSION.join('.')} or newer (atomic batches). ` +
+      'Get it from https://github.com/nats-io/nats-server/releases, or unset NATS_URL and let `npm start` bring its own.',
+  );
+}
+
+export function atLeast(version: string, minimum: readonly number[]): boolean {
+  const parts = /^(\d+)\.(\d+)\.(\d+)/.exec(version)?.slice(1).map(Number);
+  if (!parts) return false;
+  for (const [index, least] of minimum.entries()) {
+    const part = parts[index] ?? 0;
+    if (part !== least) return part > least;
+  }
+  return true;
+}
