@@ -5,7 +5,7 @@
 import { isImageReference, normalizeImageReference } from '../../runtime/image-reference.ts';
 import type { Draft } from './draft.ts';
 import { attemptOf, RESTART_DELAY_LABEL, SPEC_HASH_LABEL, specHash } from './labels.ts';
-import type { Observed, Pod } from './observation.ts';
+import type { Observed, ObservedContainer, Pod } from './observation.ts';
 import { planProbes } from './plan-probes.ts';
 import { planStop } from './plan-stop.ts';
 import { gracePeriodMs, identityOf, restartPolicyOf } from './pod-shape.ts';
@@ -151,11 +151,7 @@ function planEnded(context: SlotContext): SlotPlan {
   if (!changed && !restarts(restartPolicyOf(pod, slot), end.exitCode)) {
     return { view, ...RESTING, finished: end.exitCode === 0 ? 'succeeded' : 'failed' };
   }
-  const lastDelayMs =
-    end.finishedAtMs - end.startedAtMs >= RESTART_RESET_MS || changed
-      ? 0
-      : Number(current.labels[RESTART_DELAY_LABEL] ?? 0);
-  const startAtMs = end.finishedAtMs + lastDelayMs;
+  const { lastDelayMs, startAtMs, nextDelayMs } = restartAfter(current, end, changed);
   if (startAtMs > draft.nowMs) {
     draft.lookAgainAt(startAtMs);
     const { namespace, name, uid } = identityOf(pod);
@@ -169,7 +165,6 @@ function planEnded(context: SlotContext): SlotPlan {
     const message = `back-off ${duration(lastDelayMs)} restarting failed container=${slot.name} pod=${name}_${namespace}(${uid})`;
     return { view, ...RESTING, wantsStart: true, waiting: { reason: 'CrashLoopBackOff', message } };
   }
-  const nextDelayMs = lastDelayMs === 0 ? FIRST_RESTART_DELAY_MS : Math.min(LAST_RESTART_DELAY_MS, lastDelayMs * 2);
   return planStart(context, {
     attempt: attemptOf(current) + 1,
     delayMs: nextDelayMs,
@@ -202,6 +197,8 @@ function planStart(context: SlotContext, start: { attempt: number; delayMs: numb
   if (preparation === undefined) return idle;
   if (preparation.configError !== undefined) {
     draft.lookAgainAt(draft.nowMs + CONFIG_RETRY_MS);
+    const { reason, message } = preparation.configError;
+    if (view.recorded?.state?.waiting?.reason !== reason) draft.event('Warning', 'Failed', `Error: ${message}`);
     return plan(preparation.configError);
   }
   const image = container.image ?? '';
@@ -266,6 +263,18 @@ function planPull(context: SlotContext, attempt: number): 'done' | 'wait' | { re
       : `the image of container "${name}" is not on the node`;
   draft.act({ verb: 'pull-image', uid: identityOf(pod).uid, container: name, image, attempt, because });
   return 'wait';
+}
+
+/** When a container that has ended may start again, and how long the next one waits after that. `forgiven` forgets its crashes, as does a long run. */
+export function restartAfter(
+  container: ObservedContainer,
+  end: { startedAtMs: number; finishedAtMs: number },
+  forgiven = false,
+): { lastDelayMs: number; startAtMs: number; nextDelayMs: number } {
+  const ranLong = end.startedAtMs > 0 && end.finishedAtMs - end.startedAtMs >= RESTART_RESET_MS;
+  const lastDelayMs = ranLong || forgiven ? 0 : Number(container.labels[RESTART_DELAY_LABEL] ?? 0);
+  const nextDelayMs = lastDelayMs === 0 ? FIRST_RESTART_DELAY_MS : Math.min(LAST_RESTART_DELAY_MS, lastDelayMs * 2);
+  return { lastDelayMs, startAtMs: end.finishedAtMs + lastDelayMs, nextDelayMs };
 }
 
 export function restarts(policy: 'Always' | 'OnFailure' | 'Never', exitCode: number): boolean {
