@@ -17,6 +17,8 @@ export interface WriteOptions {
   readonly because?: string;
   readonly fieldManager?: string;
   readonly signal?: AbortSignal;
+  /** Given up after this long, where that is sooner than usual. */
+  readonly timeoutMs?: number;
   /** Told the sequence at which a write stands, as soon as the server has answered. */
   readonly onWritten?: (resource: ResourceRef, sequence: number) => void;
 }

@@ -45,6 +45,8 @@ export interface ControllerLoopOptions {
   readonly logger: Logger;
   /** Asked right before each write. */
   readonly mayAct: () => boolean;
+  /** How long a write may be under way; undefined without leader election. */
+  readonly leaseLeftMs?: (() => number) | undefined;
   /** Ends everything at once, writes in flight included: the lead is lost. */
   readonly signal: AbortSignal;
 }
@@ -225,6 +227,7 @@ export class ControllerLoop {
       signal: this.#signal,
       onWritten: (resource, sequence) => this.#remember(memory, resource, sequence),
       mayWrite: () => this.#mayBegin(key, seen),
+      writeTimeoutMs: () => this.#options.leaseLeftMs?.(),
     });
     return { client, key, causes, signal: this.#signal };
   }

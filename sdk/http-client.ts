@@ -119,7 +119,7 @@ export class HttpClient implements Client {
     options: WriteOptions,
     how: { contentType?: string; query?: Query } = {},
   ): Promise<T> {
-    const { causes, because, fieldManager, signal, onWritten } = options;
+    const { causes, because, fieldManager, signal, timeoutMs, onWritten } = options;
     const headers: Record<string, string> = {
       ...(how.contentType && { 'content-type': how.contentType }),
       ...(causes && causes.length > 0 && { 'reckon-cause': causes.slice(0, MAX_CAUSES).join(',') }),
@@ -131,6 +131,7 @@ export class HttpClient implements Client {
       headers,
       body,
       signal,
+      timeoutMs,
     });
     const sequence = revisionOf(answer);
     if (sequence !== undefined) onWritten?.(target.resource, sequence);

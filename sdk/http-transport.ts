@@ -15,6 +15,8 @@ export interface Call {
   readonly headers?: Readonly<Record<string, string>>;
   readonly body?: unknown;
   readonly signal?: AbortSignal | undefined;
+  /** Where that is sooner than usual. */
+  readonly timeoutMs?: number | undefined;
 }
 
 export interface Answer {
@@ -97,7 +99,7 @@ export class Transport {
         agent: this.#agent,
         ...(call.signal && { signal: call.signal }),
       });
-      const timeoutMs = this.#options.timeoutMs ?? DEFAULT_TIMEOUT_MS;
+      const timeoutMs = Math.min(call.timeoutMs ?? Infinity, this.#options.timeoutMs ?? DEFAULT_TIMEOUT_MS);
       const deadline = setTimeout(() => request.destroy(new Error(`nothing within ${timeoutMs} ms`)), timeoutMs);
       request.once('error', lost);
       request.once('close', () => clearTimeout(deadline));

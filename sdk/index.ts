@@ -37,6 +37,7 @@ export { isEmptySelector, matchesSelector } from './label-selector.ts';
 export { KUBERNETES_LEASE_TIMES, type LeaseTimes } from './leader.ts';
 export { createLogger, type Logger } from './logger.ts';
 export { deterministicName, deterministicSuffix } from './naming.ts';
+export { matchesNodeSelector, matchesNodeSelectorTerm } from './node-selector.ts';
 export { controllerKeys, controllerOf, controllerReference, groupOf, keyIn, watchOwned } from './owners.ts';
 export { runControllers, type OpenLogs, type RunningControllers, type RunOptions } from './run.ts';
 export { openRuntimeState, type RuntimeState } from '../state/runtime-state.ts';

@@ -14,6 +14,8 @@ export interface AttemptOptions {
   readonly onWritten: (resource: ResourceRef, sequence: number) => void;
   /** Throws where nothing may be written any more. */
   readonly mayWrite: () => void;
+  /** How long a write may take, so that it is not on its way when another replica leads. */
+  readonly writeTimeoutMs: () => number | undefined;
 }
 
 export class KeyClient implements Client {
@@ -83,6 +85,14 @@ export class KeyClient implements Client {
   ): Options & Required<Pick<WriteOptions, 'fieldManager'>> {
     const { mayWrite, causes, fieldManager, signal, onWritten } = this.#options;
     mayWrite();
-    return { causes, fieldManager, signal, ...(options as Options), onWritten };
+    const timeoutMs = this.#options.writeTimeoutMs();
+    return {
+      causes,
+      fieldManager,
+      signal,
+      ...(timeoutMs !== undefined && { timeoutMs }),
+      ...(options as Options),
+      onWritten,
+    };
   }
 }

@@ -59,6 +59,13 @@ export class Leader {
     return this.#renewedAtMs !== undefined && performance.now() - this.#renewedAtMs < this.#times.renewDeadlineMs;
   }
 
+  /** How long the lease surely stands: a write that has not been answered by then is given up, for a successor may act. */
+  leaseLeftMs(): number {
+    return this.#renewedAtMs === undefined
+      ? 0
+      : Math.max(0, this.#times.leaseMs - (performance.now() - this.#renewedAtMs));
+  }
+
   /** Until the signal: waits to lead, then calls `lead`, whose signal ends when the lead is lost. The lease is released once `lead` has ended. */
   async run(signal: AbortSignal, lead: (signal: AbortSignal) => Promise<void>): Promise<void> {
     const { logger, name, identity } = this.#options;

@@ -101,7 +101,7 @@ export async function runControllers(
   return { stop: () => (stopped ??= stop()), world, client, leading: () => [...leading] };
 }
 
-interface OneController extends Omit<ControllerLoopOptions, 'mayAct' | 'signal'> {
+interface OneController extends Omit<ControllerLoopOptions, 'mayAct' | 'leaseLeftMs' | 'signal'> {
   readonly stopping: AbortSignal;
   /** Names of those that lead. */
   readonly leading: Set<string>;
@@ -111,10 +111,19 @@ interface OneController extends Omit<ControllerLoopOptions, 'mayAct' | 'signal'>
 /** Ends once the stop has been asked for and what ran has ended. */
 async function runOne(one: OneController): Promise<void> {
   const { controller, client, world, recorder, logger, stopping, leading, options } = one;
-  const drive = async (signal: AbortSignal, mayAct: () => boolean): Promise<void> => {
+  const drive = async (signal: AbortSignal, leader?: Leader): Promise<void> => {
     // Only the stop is gentle: where the lead is lost, everything ends at once.
     const lost = new AbortController();
-    const loop = new ControllerLoop({ controller, world, client, recorder, logger, mayAct, signal: lost.signal });
+    const loop = new ControllerLoop({
+      controller,
+      world,
+      client,
+      recorder,
+      logger,
+      mayAct: () => leader?.mayAct() ?? true,
+      leaseLeftMs: leader && (() => leader.leaseLeftMs()),
+      signal: lost.signal,
+    });
     leading.add(controller.name);
     await controller.start?.({ client, world, enqueue: (key) => loop.enqueue(key), signal });
     loop.start();
@@ -123,11 +132,11 @@ async function runOne(one: OneController): Promise<void> {
     await loop.stop();
     leading.delete(controller.name);
   };
-  if (options.leaderElection === false || controller.scope === 'node') return drive(stopping, () => true);
+  if (options.leaderElection === false || controller.scope === 'node') return drive(stopping);
   const identity = options.identity ?? processIdentity();
   const times = options.leaseTimes ?? KUBERNETES_LEASE_TIMES;
   const leader = new Leader({ name: controller.name, identity, client, logger, times });
-  return leader.run(stopping, (signal) => drive(signal, () => leader.mayAct()));
+  return leader.run(stopping, (signal) => drive(signal, leader));
 }
 
 function openClient(controller: string, options: RunOptions): HttpClient {
