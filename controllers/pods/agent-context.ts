@@ -27,6 +27,8 @@ export interface AgentContext {
   /** Name servers of the cluster. */
   readonly clusterDns: readonly string[];
   readonly allocatable: Readonly<Record<string, string>>;
+  /** Aborted when the agent stops: nothing new is begun. */
+  readonly signal: AbortSignal;
   now(): number;
   /** Publishes an Event in the background. */
   record(about: ApiObject, type: 'Normal' | 'Warning', reason: string, message: string): void;
@@ -52,6 +54,7 @@ export function wantedPod(
   key: { namespace: string; name: string },
   uid: string,
 ): Pod | undefined {
+  if (context.signal.aborted) return undefined;
   const pod = context.world.get<Pod>(POD_RESOURCE, key.namespace, key.name);
   return pod?.metadata.uid === uid && pod.metadata.deletionTimestamp === undefined ? pod : undefined;
 }

@@ -144,7 +144,6 @@ export class NodeAgent {
     const operations = new Operations(context, enqueuePod);
     this.#context = context;
     this.#operations = operations;
-    this.#observer = new PodObserver(context, operations);
     await cache.start();
     await runtime.ensureNetwork({
       name: options.network,
@@ -155,27 +154,26 @@ export class NodeAgent {
     if (runtime.kind !== 'simulated')
       for (const pod of await context.folders.list()) operations.folders.set(pod.uid, pod);
     this.#adopt(context);
+    // From here on pods are observed: not before it is known what runs, and which address is whose.
+    this.#observer = new PodObserver(context, operations);
     this.#enqueueAll(enqueuePod);
     this.#started?.();
   }
 
-  /** Addresses belong first to what runs, then to what has run, then to what a status says. */
+  /** Addresses belong first to what runs, then to what has run, then to whom a status names. */
   #adopt(context: AgentContext): void {
+    const { addresses } = context;
+    const claim = (uid: string, address: string | undefined): void => {
+      if (address !== undefined && addresses.of(uid) === undefined) addresses.claim(uid, address);
+    };
     const containers = [...context.cache.all()].toSorted((a, b) => Number(runs(b)) - Number(runs(a)));
-    for (const container of containers) {
-      const uid = container.labels[POD_UID_LABEL];
-      const address = container.labels[ADDRESS_LABEL];
-      if (uid !== undefined && address !== undefined) context.addresses.claim(uid, address);
-    }
+    for (const { labels } of containers) claim(labels[POD_UID_LABEL] ?? '', labels[ADDRESS_LABEL]);
     for (const pod of context.world.list<Pod>(POD_RESOURCE)) {
-      const { podIP } = pod.status ?? {};
-      const mine = specOf(pod).nodeName === context.nodeName && specOf(pod).hostNetwork !== true && !isTerminal(pod);
-      if (mine && podIP !== undefined) context.addresses.claim(pod.metadata.uid ?? '', podIP);
+      const { nodeName, hostNetwork } = specOf(pod);
+      if (nodeName === context.nodeName && hostNetwork !== true && !isTerminal(pod))
+        claim(pod.metadata.uid ?? '', pod.status?.podIP);
     }
-    context.logger.info(
-      { containers: containers.length, pods: context.addresses.entries().size },
-      'found what was there',
-    );
+    context.logger.info({ containers: containers.length, addresses: addresses.entries().size }, 'found what was there');
   }
 
   #enqueueAll(enqueue: (pod: { namespace: string; name: string }) => void): void {

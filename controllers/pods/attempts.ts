@@ -17,6 +17,7 @@ export class Attempts {
   readonly #byKey = new Map<string, Attempted>();
   readonly #onEnd: (key: string, error: unknown) => void;
   readonly #now: () => number;
+  readonly #running = new Set<Promise<void>>();
 
   /** `onEnd` is called after the outcome is noted. */
   constructor(now: () => number, onEnd: (key: string, error: unknown) => void) {
@@ -33,7 +34,7 @@ export class Attempts {
     const before = this.of(key);
     if (before.inFlight) return;
     this.#byKey.set(key, { ...before, inFlight: true });
-    work().then(
+    const running = work().then(
       () => {
         this.#byKey.delete(key);
         this.#onEnd(context, undefined);
@@ -48,6 +49,13 @@ export class Attempts {
         this.#onEnd(context, error);
       },
     );
+    this.#running.add(running);
+    void running.finally(() => this.#running.delete(running));
+  }
+
+  /** Resolves when nothing is under way. */
+  async idle(): Promise<void> {
+    while (this.#running.size > 0) await Promise.all(this.#running);
   }
 
   forget(key: string): void {

@@ -61,6 +61,7 @@ export function containerSpec(container: PodContainer, input: SpecInput): Contai
       ? networkPart(pod, input)
       : { network: { kind: 'container', containerId: input.sandboxId ?? '' } as const }),
     ...resources(container),
+    ...oomScore(container, input),
     privileged: security.privileged ?? false,
     addCapabilities: (security.capabilities?.add ?? []).map(String),
     dropCapabilities: (security.capabilities?.drop ?? []).map(String),
@@ -86,7 +87,6 @@ export function sandboxSpec(input: SpecInput): ContainerSpec {
     mounts: input.mounts,
     ...networkPart(pod, input),
     cpuShares: MIN_CPU_SHARES,
-    oomScoreAdjustment: -998,
     readOnlyRootFilesystem: true,
   };
 }
@@ -181,6 +181,20 @@ function resources(container: PodContainer): Pick<ContainerSpec, 'memoryBytes' |
       : { cpuQuotaMicros: Math.max(MIN_CPU_QUOTA_MICROS, Math.round(cpuLimit * CPU_PERIOD_MICROS)) }),
     cpuShares: Math.max(MIN_CPU_SHARES, Math.round(cpuRequest * 1024)),
   };
+}
+
+/**
+ * Who goes first when memory runs out, by the pod's quality of service. https://kubernetes.io/docs/concepts/scheduling-eviction/node-pressure-eviction/#node-out-of-memory-behavior
+ * Guaranteed pods are left as they are: to go below zero takes a privilege that not every machine gives.
+ */
+function oomScore(container: PodContainer, { pod, facts }: SpecInput): { oomScoreAdjustment?: number } {
+  const { qosClass } = pod.status ?? {};
+  if (qosClass === 'BestEffort') return { oomScoreAdjustment: 1000 };
+  if (qosClass !== 'Burstable') return {};
+  const capacity = quantityValue(facts.allocatable['memory']) ?? 0;
+  const requested = quantityValue(container.resources?.requests?.['memory']) ?? 0;
+  const share = capacity === 0 ? 0 : requested / capacity;
+  return { oomScoreAdjustment: Math.min(999, Math.max(2, Math.round(1000 - 1000 * share))) };
 }
 
 /** What stands in `/etc/resolv.conf`, by the pod's dnsPolicy; undefined leaves the engine's own. */

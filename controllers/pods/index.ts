@@ -35,6 +35,8 @@ export interface AgentProcessContext {
 /** The release of Kubernetes whose behaviour this is. */
 const VERSION = 'v1.32.0';
 const ENGINE_RETRY_MS = 2_000;
+/** So long what is under way may take to end when the process is told to stop. */
+const STOP_GRACE_MS = 5_000;
 
 export async function start(context: AgentProcessContext): Promise<{ stop(): Promise<void> }> {
   const { logger, settings, home } = context;
@@ -93,6 +95,7 @@ export async function start(context: AgentProcessContext): Promise<{ stop(): Pro
       stopping.abort();
       await server.close();
       await running.stop();
+      await Promise.race([agent.idle(), new Promise((resolve) => setTimeout(resolve, STOP_GRACE_MS).unref())]);
       await state.close();
     },
   };

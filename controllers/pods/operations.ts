@@ -128,6 +128,12 @@ export class Operations {
     }
   }
 
+  async idle(): Promise<void> {
+    await Promise.all(
+      [this.starts, this.pulls, this.volumeWork, this.removals, this.dataRemovals].map((attempts) => attempts.idle()),
+    );
+  }
+
   /** Nothing is remembered of containers that are gone. */
   forgetContainer(id: string): void {
     this.signals.delete(id);

@@ -1,11 +1,11 @@
 /** The plan of a pod that is to run: its volumes, its sandbox if it needs one, its init containers in order, then its containers. Pure; called by reconcile.ts. */
 import type { Draft } from './draft.ts';
-import { attemptOf, SANDBOX_NAME } from './labels.ts';
+import { attemptOf, RESTART_DELAY_LABEL, SANDBOX_NAME } from './labels.ts';
 import type { Observed, Pod } from './observation.ts';
-import { planSlot, type SlotPlan } from './plan-slot.ts';
+import { planSlot, restartAfter, type SlotPlan } from './plan-slot.ts';
 import { planStop } from './plan-stop.ts';
 import { gracePeriodMs, hasVolumes, identityOf, needsSandbox } from './pod-shape.ts';
-import { isFresh, runs, type PodView, type SlotView } from './slot-view.ts';
+import { endOf, isFresh, runs, type PodView, type SlotView } from './slot-view.ts';
 
 export interface RunningPlan {
   readonly slots: readonly SlotPlan[];
@@ -100,36 +100,36 @@ function planVolumes({ pod, observed, draft }: { pod: Pod; observed: Observed; d
   return ready;
 }
 
-function planSandbox({
-  pod,
-  observed,
-  view,
-  draft,
-}: {
-  pod: Pod;
-  observed: Observed;
-  view: PodView;
-  draft: Draft;
-}): void {
+function planSandbox(context: { pod: Pod; observed: Observed; view: PodView; draft: Draft }): void {
+  const { pod, observed, view, draft } = context;
   if (!draft.mayBegin(observed.starts[SANDBOX_NAME])) return;
-  const { sandbox } = view;
-  const fresh = sandbox !== undefined && isFresh(sandbox);
-  const attempt = sandbox === undefined ? 0 : attemptOf(sandbox) + (fresh ? 0 : 1);
-  const because =
-    sandbox === undefined
-      ? 'several containers are to share one network'
-      : fresh
-        ? 'its sandbox has not been started'
-        : 'its sandbox has ended';
-  draft.act({
+  const start = {
     verb: 'start-container',
     uid: identityOf(pod).uid,
     container: SANDBOX_NAME,
     role: 'sandbox',
-    attempt,
-    restartDelayMs: 0,
-    because,
-  });
+  } as const;
+  const { sandbox } = view;
+  if (sandbox === undefined) {
+    draft.act({ ...start, attempt: 0, restartDelayMs: 0, because: 'several containers are to share one network' });
+    return;
+  }
+  if (isFresh(sandbox)) {
+    const restartDelayMs = Number(sandbox.labels[RESTART_DELAY_LABEL] ?? 0);
+    draft.act({ ...start, attempt: attemptOf(sandbox), restartDelayMs, because: 'its sandbox has not been started' });
+    return;
+  }
+  const end = endOf(sandbox);
+  if (end === undefined) return;
+  const { startAtMs, nextDelayMs } = restartAfter(sandbox, end);
+  if (startAtMs > draft.nowMs) draft.lookAgainAt(startAtMs);
+  else
+    draft.act({
+      ...start,
+      attempt: attemptOf(sandbox) + 1,
+      restartDelayMs: nextDelayMs,
+      because: 'its sandbox has ended',
+    });
 }
 
 /** Stops everything of a pod that must not run any more. True when nothing runs. Sidecars go after the pod's own containers, the sandbox last. */

@@ -8,6 +8,7 @@ import type { Container as PodContainer } from '../../api-schemas/types/core-v1.
 import {
   RuntimeCallError,
   RuntimeUnavailableError,
+  type Container,
   type ContainerSpec,
   type Mount,
 } from '../../runtime/container-runtime.ts';
@@ -59,6 +60,7 @@ export async function startContainer(
       );
     }
     const id = await create(context, pod, spec, slot?.container);
+    if (context.signal.aborted) return;
     try {
       await context.runtime.startContainer(id);
       if (slot !== undefined) context.record(pod, 'Normal', 'Started', `Started container ${slot.name}`);
@@ -217,17 +219,24 @@ async function create(
   } catch (error) {
     if (error instanceof RuntimeCallError && error.reason === 'conflict') {
       const standing = await context.runtime.inspectContainer(spec.name);
-      if (
+      const isOurs =
         standing?.labels[labels.POD_UID_LABEL] === pod.metadata.uid &&
-        standing?.labels[labels.INSTANCE_LABEL] === context.instance
-      )
-        return standing.id;
+        standing?.labels[labels.INSTANCE_LABEL] === context.instance;
+      if (standing !== undefined && isOurs) return adopt(context, pod, standing);
     }
     if (error instanceof RuntimeUnavailableError) throw error;
     const message = error instanceof Error ? error.message : String(error);
     context.record(pod, 'Warning', 'Failed', `Error: ${message}`);
     throw new WorkError('CreateContainerError', message, { cause: error });
   }
+}
+
+/** What an earlier try has made is taken over, with the address that it was made with if no other pod has that by now. */
+async function adopt(context: AgentContext, pod: Pod, standing: Container): Promise<string> {
+  const address = standing.labels[labels.ADDRESS_LABEL];
+  if (address === undefined || context.addresses.claim(pod.metadata.uid ?? '', address)) return standing.id;
+  await context.runtime.removeContainer(standing.id, { force: true });
+  throw new WorkError('CreateContainerError', `the address ${address} of an earlier try belongs to another pod by now`);
 }
 
 async function startFailed(

@@ -193,10 +193,11 @@ export class OneNode {
     loop.start();
   }
 
-  /** Ends the agent between any two steps. */
+  /** Ends the agent between any two steps of its work. */
   async crash(): Promise<void> {
     this.#stop.abort();
     await this.#loop?.stop();
+    await this.agent.idle();
   }
 
   async close(): Promise<void> {
