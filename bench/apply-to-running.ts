@@ -139,7 +139,9 @@ try {
   const reckon = await startReckon(teardown);
   const network = reckon.instance.settings.dockerNetwork;
   // The first pod of a node waits for it to register; that is no part of the question.
-  await reckon.kubectl('wait --for=condition=Ready node --all --timeout=60s');
+  await until('node', async () => / Ready /.test((await reckon.tryKubectl('get nodes')).stdout));
+  // The pods' network is made with the first pod.
+  await throughReckon(reckon, docker, ROUNDS + 1);
   const inSwarm = ((await docker.info()) as { Swarm?: { LocalNodeState?: string } }).Swarm?.LocalNodeState === 'active';
   const swarm = inSwarm
     ? false

@@ -2,7 +2,6 @@
  * What a test file asks for its share of the real servers: a database of its own (cloned from the migrated template), a prefix of its own for streams and subjects, and where NATS, Docker and kubectl are.
  */
 import { randomBytes } from 'node:crypto';
-import root from 'tap';
 import { cloneTemplate, dropDatabase, startTestServers, testPassword, type ServerAddresses } from './test-servers.ts';
 
 /** What of tap's `t` is needed. */
@@ -51,8 +50,9 @@ export function uniqueName(): string {
 export function serverAddresses(): Promise<ServerAddresses> {
   const handed = process.env['RECKON_TEST_SERVERS'];
   if (handed) return Promise.resolve(JSON.parse(handed) as ServerAddresses);
-  own ??= startTestServers(() => undefined).then(({ addresses, stop }) => {
-    // At the very end: the subtest that happens to ask first is not the only one that needs them.
+  own ??= startTestServers(() => undefined).then(async ({ addresses, stop }) => {
+    // At the very end: the subtest that happens to ask first is not the only one that needs them. Imported here, since tap takes a process over that merely loads it (a benchmark).
+    const { default: root } = await import('tap');
     root.teardown(stop);
     return addresses;
   });
