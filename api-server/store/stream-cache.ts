@@ -41,6 +41,8 @@ export class StreamCache {
   readonly #positionListeners = new Set<(position: number) => void>();
   #waiters: Waiter[] = [];
   #position = 0;
+  /** Events after this one have been seen by whoever is in memory; a resource that nobody has asked for yet has had none. */
+  #historyFrom = Number.MAX_SAFE_INTEGER;
   #complete = false;
   #ready: Promise<void> | undefined;
 
@@ -62,7 +64,7 @@ export class StreamCache {
     let cache = this.#resources.get(id);
     if (!cache) {
       cache = new ResourceCache();
-      cache.beginHistory(this.#position);
+      cache.beginHistory(this.#historyFrom);
       this.#resources.set(id, cache);
     }
     return cache;
@@ -87,7 +89,8 @@ export class StreamCache {
       await this.#apply(followed);
       if (followed.caughtUp && !this.#complete) {
         this.#complete = true;
-        for (const cache of this.#resources.values()) cache.beginHistory(this.#position);
+        this.#historyFrom = this.#position;
+        for (const cache of this.#resources.values()) cache.beginHistory(this.#historyFrom);
         this.#wake();
         ready();
       }
@@ -100,6 +103,7 @@ export class StreamCache {
     for (const cache of this.#resources.values()) cache.clear();
     this.#complete = false;
     this.#position = 0;
+    this.#historyFrom = Number.MAX_SAFE_INTEGER;
   }
 
   async #apply(followed: Followed): Promise<void> {

@@ -4,7 +4,7 @@
  * https://kubernetes.io/docs/reference/using-api/api-concepts/#efficient-detection-of-changes
  */
 import type { Call } from '../call.ts';
-import { invalidOption } from '../errors.ts';
+import { invalidOption, StatusError } from '../errors.ts';
 import { isTrue } from '../request.ts';
 import { openWatch, type WatchStream } from '../respond.ts';
 import { tooOld } from '../store/past.ts';
@@ -28,7 +28,9 @@ export async function watch(call: Call): Promise<void> {
   checkInitialEvents(call);
   if (initial) await readAtLeast(call, given);
   else if (from > stream.position) await readAtLeast(call, given);
-  const older = initial ? { events: [], position: from } : await eventsBefore(call, from);
+  const older = initial ? { events: [], position: from } : await eventsBefore(call, from).catch(gone);
+  // As Kubernetes says it: in the stream.
+  if (older instanceof StatusError) return openWatch(call).fail(older);
 
   // From here to the subscription nothing awaits, so no event can fall between what is sent and what is subscribed to.
   const recent = initial ? [] : cache.since(older.position);
@@ -94,6 +96,12 @@ function forward(output: WatchStream, event: WatchEvent, filter: EntryPredicate 
   const was = previous !== undefined && filter(previous);
   if (is) output.event(was ? 'MODIFIED' : 'ADDED', entry);
   else if (was) output.event('DELETED', entry);
+}
+
+/** What was trimmed. */
+function gone(error: unknown): StatusError {
+  if (error instanceof StatusError && error.reason === 'Expired') return error;
+  throw error;
 }
 
 /** The events after `from` that memory no longer has. */

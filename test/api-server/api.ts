@@ -259,12 +259,16 @@ function openWatch(outgoing: ReturnType<typeof httpsRequest>): Promise<Watch> {
     outgoing.on('response', (response) => {
       const events: WatchEvent[] = [];
       let wake = () => undefined as void;
-      let rest = '';
+      let rest: string[] = [];
       response.setEncoding('utf8');
       response.on('data', (chunk: string) => {
-        const lines = (rest + chunk).split('\n');
-        rest = lines.pop() ?? '';
-        for (const line of lines) events.push(JSON.parse(line) as WatchEvent);
+        const lines = chunk.split('\n');
+        const last = lines.pop() ?? '';
+        for (const line of lines) {
+          events.push(JSON.parse(rest.join('') + line) as WatchEvent);
+          rest = [];
+        }
+        rest.push(last);
         wake();
       });
       const ended = new Promise<void>((done) => {
