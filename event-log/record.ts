@@ -162,8 +162,8 @@ export function toRecord(prefix: string, message: StoredMessage): LogRecord | st
     time: unescapeHeader(message.header(HEADER.time) ?? ''),
     causes,
     ...(membership && { transaction: membership }),
-    // A copy: what arrived is a view into a whole network read, which would be kept alive with it.
-    object: new Uint8Array(message.data),
+    // A copy: what arrived is a view into a whole network read, which would be kept alive with it. (Buffer's pool makes small ones cheap.)
+    object: Buffer.from(message.data),
   };
 }
 
