@@ -185,13 +185,14 @@ async function deleteOrMiss(
   client: Client,
   write: WriteOptions,
 ): Promise<void> {
-  const { resource, namespace, name, uid, gracePeriodSeconds, propagationPolicy } = action;
+  const { resource, namespace, name, uid, resourceVersion, gracePeriodSeconds, propagationPolicy } = action;
   try {
     await client.delete(
       { resource, name, ...(namespace && { namespace }) },
       {
         ...write,
         uid,
+        ...(resourceVersion && { resourceVersion }),
         ...(gracePeriodSeconds !== undefined && { gracePeriodSeconds }),
         ...(propagationPolicy && { propagationPolicy }),
       },
@@ -199,7 +200,7 @@ async function deleteOrMiss(
   } catch (error) {
     if (!(error instanceof ApiError)) throw error;
     // Gone already, or a namesake stands there, which is to stay.
-    const isNamesake = error.is('Conflict') && /uid/i.test(error.message);
+    const isNamesake = error.is('Conflict') && error.message.includes('UID in precondition');
     if (!error.is('NotFound') && !isNamesake) throw error;
   }
 }

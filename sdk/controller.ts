@@ -63,6 +63,8 @@ export type ApiAction =
       readonly name: string;
       /** The uid that must match: a namesake is never deleted by mistake. */
       readonly uid: string;
+      /** The version that must match, where the decision hangs on something that may change. */
+      readonly resourceVersion?: string;
       readonly gracePeriodSeconds?: number;
       readonly propagationPolicy?: 'Background' | 'Foreground' | 'Orphan';
       readonly because: string;

@@ -1,26 +1,49 @@
 /**
  * The garbage collector: looks at every object that has owners or is being deleted, of whatever kind.
  */
+import { loadRegistry } from '../../api-schemas/registry.ts';
 import {
   EVERY_RESOURCE,
+  groupOf,
+  sameJson,
   type ApiObject,
   type Controller,
   type ObjectKey,
   type OwnerReference,
   type World,
 } from '../../sdk/index.ts';
-import { FOREGROUND, ORPHAN, reconcile, type Observed, type OwnerState } from './reconcile.ts';
+import { FOREGROUND, isLeavingInForeground, ORPHAN, reconcile, type Observed, type OwnerState } from './reconcile.ts';
 
 /** Kinds of the ephemeral stream, which the World does not hold: an owner of these is taken to be there. */
 const UNSEEN = new Set(['coordination.k8s.io/v1/Lease', 'v1/Event', 'events.k8s.io/v1/Event']);
 
-function stateOf(reference: OwnerReference, namespace: string | undefined, world: World): OwnerState {
-  if (UNSEEN.has(`${reference.apiVersion}/${reference.kind}`)) return 'solid';
-  const owner = world.byUid(reference.uid);
+/** Whether the kind lives in namespaces; undefined for a kind that is not built in. */
+type IsNamespaced = (apiVersion: string, kind: string) => boolean | undefined;
+
+function builtInScopes(): IsNamespaced {
+  const scopes = new Map(
+    loadRegistry()
+      .resources()
+      .map(({ group, kind, namespaced }) => [`${group}/${kind}`, namespaced]),
+  );
+  return (apiVersion, kind) => scopes.get(`${groupOf(apiVersion)}/${kind}`);
+}
+
+function stateOf(
+  reference: OwnerReference,
+  namespace: string | undefined,
+  { world, isNamespaced }: { world: World; isNamespaced: IsNamespaced },
+): OwnerState {
+  const { apiVersion, kind, name, uid } = reference;
+  if (UNSEEN.has(`${apiVersion}/${kind}`)) return 'solid';
+  const owner = world.byUid(uid);
+  // An object outside of namespaces cannot be owned by one inside: whether such an owner stands cannot be told, so it is never held to be gone.
+  if (!namespace && (isNamespaced(apiVersion, kind) ?? Boolean(owner?.metadata.namespace))) return 'solid';
+  const isIt =
+    owner?.kind === kind && owner.metadata.name === name && groupOf(owner.apiVersion) === groupOf(apiVersion);
   // An owner in another namespace is no owner.
-  if (!owner || (owner.metadata.namespace && owner.metadata.namespace !== namespace)) return 'dangling';
-  const { deletionTimestamp, finalizers = [] } = owner.metadata;
-  return deletionTimestamp && finalizers.includes(FOREGROUND) && reference.blockOwnerDeletion ? 'waiting' : 'solid';
+  if (!owner || !isIt || (owner.metadata.namespace && owner.metadata.namespace !== namespace)) return 'dangling';
+  return isLeavingInForeground(owner) ? 'waiting' : 'solid';
 }
 
 const dependentsOf = (uid: string | undefined, world: World) =>
@@ -28,29 +51,50 @@ const dependentsOf = (uid: string | undefined, world: World) =>
     ? []
     : world.list(EVERY_RESOURCE, { ownerUid: uid }).map((object) => ({ key: world.keyOf(object), object }));
 
-/** When an object is on its way out or gone, its dependents and its owners are concerned. */
-function concerned(object: ApiObject, world: World): ObjectKey[] {
-  if (!object.metadata.deletionTimestamp) return [];
-  const owners = (object.metadata.ownerReferences ?? []).flatMap(({ uid }) => {
-    const owner = world.byUid(uid);
-    return owner?.metadata.deletionTimestamp ? [world.keyOf(owner)] : [];
-  });
-  return [...dependentsOf(object.metadata.uid, world).map(({ key }) => key), ...owners];
+const departureOf = ({ metadata }: ApiObject) => [metadata.deletionTimestamp, metadata.finalizers];
+
+/**
+ * Its dependents when an object begins to leave or is gone; its owners when they wait for it and it is gone or has let go of them. Anything else concerns nobody but the object itself, so that
+ * a status that changes all the time costs next to nothing.
+ */
+export function concerned(object: ApiObject, previous: ApiObject | undefined, world: World): ObjectKey[] {
+  if (!previous) return [];
+  const keys: ObjectKey[] = [];
+  const { uid, ownerReferences } = object.metadata;
+  const isGone = world.byUid(previous.metadata.uid ?? '') === undefined;
+  if (isGone || !sameJson(departureOf(object), departureOf(previous)))
+    keys.push(...dependentsOf(previous.metadata.uid ?? uid, world).map(({ key }) => key));
+  if (isGone || !sameJson(ownerReferences, previous.metadata.ownerReferences)) {
+    for (const reference of previous.metadata.ownerReferences ?? []) {
+      const owner = world.byUid(reference.uid);
+      if (owner?.metadata.deletionTimestamp) keys.push(world.keyOf(owner));
+    }
+  }
+  return keys;
 }
 
-export const controller: Controller<ApiObject, Observed> = {
-  name: 'garbagecollector',
-  resource: EVERY_RESOURCE,
-  concurrency: 16,
-  watches: [{ resource: EVERY_RESOURCE, keysFor: (object, _previous, world) => concerned(object, world) }],
-  observe(key, world) {
-    const object = world.get(key, key.namespace, key.name);
-    if (!object) return undefined;
-    const { deletionTimestamp, finalizers = [], ownerReferences = [], namespace, uid } = object.metadata;
-    const leaving = deletionTimestamp !== undefined && (finalizers.includes(FOREGROUND) || finalizers.includes(ORPHAN));
-    if (!leaving && ownerReferences.length === 0) return undefined;
-    const owners = ownerReferences.map((reference) => ({ reference, state: stateOf(reference, namespace, world) }));
-    return { desired: object, observed: { key, owners, dependents: leaving ? dependentsOf(uid, world) : [] } };
-  },
-  reconcile,
-};
+export function makeController(isNamespaced: IsNamespaced): Controller<ApiObject, Observed> {
+  return {
+    name: 'garbagecollector',
+    resource: EVERY_RESOURCE,
+    concurrency: 16,
+    watches: [{ resource: EVERY_RESOURCE, keysFor: concerned }],
+    observe(key, world) {
+      const object = world.get(key, key.namespace, key.name);
+      if (!object) return undefined;
+      const { deletionTimestamp, finalizers = [], ownerReferences = [], namespace, uid } = object.metadata;
+      const isLeaving =
+        deletionTimestamp !== undefined && (finalizers.includes(FOREGROUND) || finalizers.includes(ORPHAN));
+      if (!isLeaving && ownerReferences.length === 0) return undefined;
+      const owners = ownerReferences.map((reference) => ({
+        reference,
+        state: stateOf(reference, namespace, { world, isNamespaced }),
+      }));
+      const matters = isLeaving || owners.some(({ state }) => state === 'waiting');
+      return { desired: object, observed: { key, owners, dependents: matters ? dependentsOf(uid, world) : [] } };
+    },
+    reconcile,
+  };
+}
+
+export const controller = makeController(builtInScopes());

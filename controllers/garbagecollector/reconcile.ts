@@ -20,7 +20,7 @@ export interface Dependent {
 export interface Observed {
   readonly key: ObjectKey;
   readonly owners: readonly Owner[];
-  /** Looked up only where the object is being deleted. */
+  /** Looked up only where the object is being deleted, or an owner waits for it. */
   readonly dependents: readonly Dependent[];
 }
 
@@ -31,7 +31,7 @@ const MAX_ACTIONS = 200;
 
 export function reconcile(object: ApiObject, { key, owners, dependents }: Observed): Plan<ApiAction> {
   if (object.metadata.deletionTimestamp) return { actions: deleting(object, key, dependents).slice(0, MAX_ACTIONS) };
-  return { actions: owned(object, key, owners) };
+  return { actions: owned(object, key, owners, dependents) };
 }
 
 const resourceOf = ({ group, resource }: ObjectKey, { apiVersion }: ApiObject): ResourceRef => ({
@@ -65,31 +65,63 @@ function deleting(object: ApiObject, key: ObjectKey, dependents: readonly Depend
   return [];
 }
 
-function owned(object: ApiObject, key: ObjectKey, owners: readonly Owner[]): ApiAction[] {
+function owned(
+  object: ApiObject,
+  key: ObjectKey,
+  owners: readonly Owner[],
+  dependents: readonly Dependent[],
+): ApiAction[] {
   const lost = owners.filter(({ state }) => state !== 'solid');
   if (lost.length === 0) return [];
   const names = lost.map(({ reference }) => `${reference.kind} ${reference.name}`).join(', ');
   if (lost.length < owners.length) {
-    return [
-      disown(
-        object,
-        key,
-        lost.map(({ reference }) => reference.uid),
-        `${names} is gone, and another owner keeps it`,
-      ),
-    ];
+    const uids = lost.map(({ reference }) => reference.uid);
+    return [disown(object, key, uids, `${names} is gone, and another owner keeps it`)];
   }
-  const foreground = lost.some(({ state }) => state === 'waiting');
-  const because = foreground ? `its owner ${names} is being deleted and waits for it` : `its owner ${names} is gone`;
-  const { uid = '', finalizers = [] } = object.metadata;
-  const propagationPolicy = foreground
+  const { uid = '', resourceVersion, finalizers = [], ownerReferences = [] } = object.metadata;
+  const awaited = lost.some(({ state }) => state === 'waiting') && dependents.length > 0;
+  // Owners that own each other in a ring would wait for one another for ever.
+  const inRing = awaited && dependents.some(({ object: dependent }) => isLeavingInForeground(dependent));
+  if (inRing && ownerReferences.some(({ blockOwnerDeletion }) => blockOwnerDeletion)) return [unblock(object, key)];
+  const propagationPolicy = awaited
     ? 'Foreground'
     : finalizers.includes(ORPHAN)
       ? 'Orphan'
       : finalizers.includes(FOREGROUND)
         ? 'Foreground'
         : 'Background';
-  return [{ verb: 'delete', resource: resourceOf(key, object), ...place(key), uid, propagationPolicy, because }];
+  const because = lost.some(({ state }) => state === 'waiting')
+    ? `its owner ${names} is being deleted and waits for it`
+    : `its owner ${names} is gone`;
+  return [
+    {
+      verb: 'delete',
+      resource: resourceOf(key, object),
+      ...place(key),
+      uid,
+      // Somebody may have taken it over meanwhile.
+      ...(resourceVersion && { resourceVersion }),
+      propagationPolicy,
+      because,
+    },
+  ];
+}
+
+export const isLeavingInForeground = ({ metadata }: ApiObject): boolean =>
+  metadata.deletionTimestamp !== undefined && (metadata.finalizers ?? []).includes(FOREGROUND);
+
+/** Lets owners end before it. */
+function unblock(object: ApiObject, key: ObjectKey): ApiAction {
+  const { uid, resourceVersion, ownerReferences = [] } = object.metadata;
+  const patch = {
+    metadata: {
+      uid,
+      resourceVersion,
+      ownerReferences: ownerReferences.map((reference) => ({ ...reference, blockOwnerDeletion: false })),
+    },
+  };
+  const because = 'it owns what owns it, and each would wait for the other';
+  return { verb: 'patch', resource: resourceOf(key, object), ...place(key), patch, because };
 }
 
 /** Takes owner references off. The resourceVersion guards against a reference that came meanwhile. */

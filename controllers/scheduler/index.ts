@@ -2,115 +2,161 @@
  * The scheduler: gives every pod that has no node one. It reads nodes, pods, claims and volumes from the log, and counts the choices it has made but not yet read back.
  */
 import type { ApiObject } from '../../api-schemas/schema.ts';
-import type { Node, PersistentVolume, PersistentVolumeClaim, Pod } from '../../api-schemas/types/core-v1.ts';
+import type { Namespace, Node, PersistentVolume, PersistentVolumeClaim } from '../../api-schemas/types/core-v1.ts';
 import type { StorageClass } from '../../api-schemas/types/storage-v1.ts';
-import type { ApiAction, Controller, ObjectKey, World } from '../../sdk/index.ts';
-import type { Candidate } from './fit.ts';
+import {
+  ApiError,
+  keyIn,
+  sameJson,
+  type ApiAction,
+  type Controller,
+  type ObjectKey,
+  type World,
+} from '../../sdk/index.ts';
+import { concernsNeighbours, type Neighbourhood } from './neighbours.ts';
 import { reconcile, type BindAction, type Claim, type Observed } from './reconcile.ts';
-import { add, hostPorts, isOver, podRequests, type Amounts } from './requests.ts';
+import { claimNames, isOver } from './requests.ts';
+import { Tally, waitsForNode, type PodObject } from './tally.ts';
 
 const core = (resource: string) => ({ group: '', version: 'v1', resource });
 const PODS = core('pods');
 const NODES = core('nodes');
+const NAMESPACES = core('namespaces');
 const CLAIMS = core('persistentvolumeclaims');
 const VOLUMES = core('persistentvolumes');
 const CLASSES = { group: 'storage.k8s.io', version: 'v1', resource: 'storageclasses' };
-const SCHEDULER_NAME = 'default-scheduler';
 
-type PodObject = Pod & ApiObject;
+type NodeObject = Node & ApiObject;
 
-/** Pods that were bound by us, until the World shows it: node by pod uid. */
-const assumed = new Map<string, string>();
-
-const isPending = (pod: PodObject): boolean =>
-  !pod.spec?.nodeName && !isOver(pod) && (pod.spec?.schedulerName ?? SCHEDULER_NAME) === SCHEDULER_NAME;
-
-const keyOf = ({ metadata }: ApiObject): ObjectKey => ({
-  group: '',
-  resource: 'pods',
-  namespace: metadata.namespace ?? '',
-  name: metadata.name,
+/** What a pod's place can depend on; the rest of a node changes often and matters to nobody here. */
+const placeOf = ({ metadata, spec, status }: NodeObject) => ({
+  labels: metadata.labels,
+  spec,
+  allocatable: status?.allocatable,
+  ready: status?.conditions?.find(({ type }) => type === 'Ready')?.status,
 });
 
-const pendingPods = (world: World): ObjectKey[] => world.list<PodObject>(PODS).filter(isPending).map(keyOf);
-
-function claimsOf(pod: PodObject, world: World): Claim[] {
+function claimsOf(pod: PodObject, world: World, tally: Tally): Claim[] {
   const namespace = pod.metadata.namespace ?? '';
-  const names = (pod.spec?.volumes ?? []).flatMap((volume) => {
-    if (volume.persistentVolumeClaim) return [volume.persistentVolumeClaim.claimName];
-    return volume.ephemeral ? [`${pod.metadata.name}-${volume.name}`] : [];
-  });
-  return names.map((name) => {
+  return claimNames(pod).map((name) => {
     const claim = world.get<PersistentVolumeClaim & ApiObject>(CLAIMS, namespace, name);
     const bound = claim?.status?.phase === 'Bound' && claim.spec?.volumeName;
     const volume = bound ? world.get<PersistentVolume & ApiObject>(VOLUMES, '', bound) : undefined;
     const className = claim?.spec?.storageClassName;
     const storageClass = className ? world.get<StorageClass & ApiObject>(CLASSES, '', className) : undefined;
-    return { name, claim, volume, waitsForConsumer: storageClass?.volumeBindingMode === 'WaitForFirstConsumer' };
+    const isTaken =
+      claim?.spec?.accessModes?.includes('ReadWriteOncePod') === true &&
+      tally
+        .placed()
+        .some(({ pod: other }) => other.metadata.namespace === namespace && claimNames(other).includes(name));
+    const waitsForConsumer = storageClass?.volumeBindingMode === 'WaitForFirstConsumer';
+    return { name, claim, volume, waitsForConsumer, isTaken };
   });
 }
 
-function candidatesIn(world: World): Candidate[] {
-  interface Load {
-    requested: Amounts;
-    hostPorts: Set<string>;
-    replicas: Record<string, number>;
-  }
-  const loads = new Map<string, Load>();
-  for (const pod of world.list<PodObject>(PODS)) {
-    const uid = pod.metadata.uid ?? '';
-    if (pod.spec?.nodeName) assumed.delete(uid);
-    const nodeName = pod.spec?.nodeName ?? assumed.get(uid);
-    if (!nodeName || isOver(pod)) continue;
-    let load = loads.get(nodeName);
-    if (!load) loads.set(nodeName, (load = { requested: {}, hostPorts: new Set(), replicas: {} }));
-    load.requested = add(load.requested, podRequests(pod.spec));
-    for (const port of hostPorts(pod)) load.hostPorts.add(port);
-    const owner = pod.metadata.ownerReferences?.find(({ controller }) => controller)?.uid;
-    if (owner) load.replicas[owner] = (load.replicas[owner] ?? 0) + 1;
-  }
-  const nothing: Load = { requested: {}, hostPorts: new Set(), replicas: {} };
-  return world.list<Node & ApiObject>(NODES).map((node) => ({ node, ...(loads.get(node.metadata.name) ?? nothing) }));
+function neighbourhoodOf(pod: PodObject, world: World, tally: Tally): Neighbourhood {
+  const guards = tally.guards();
+  const concerned = concernsNeighbours(pod);
+  const namespaces = concerned || guards.length > 0 ? world.list<Namespace & ApiObject>(NAMESPACES) : [];
+  return {
+    placed: concerned ? tally.placed() : [],
+    guards,
+    namespaces: new Map(namespaces.map(({ metadata }) => [metadata.name, metadata.labels ?? {}])),
+  };
 }
 
-export const controller: Controller<PodObject, Observed, ApiAction | BindAction> = {
-  name: 'scheduler',
-  resource: PODS,
-  /** One at a time: each choice sees the one before it. */
-  concurrency: 1,
-  watches: [
-    { resource: NODES, keysFor: (_object, _previous, world) => pendingPods(world) },
-    // A pod that ends or goes leaves room.
-    {
-      resource: PODS,
-      keysFor: (object, previous, world) =>
-        previous && (isOver(object as PodObject) || object.metadata.deletionTimestamp) ? pendingPods(world) : [],
+export function makeController(): Controller<PodObject, Observed, ApiAction | BindAction> {
+  const tally = new Tally();
+
+  function waiting(world: World, concerned: (pod: PodObject) => boolean = () => true): ObjectKey[] {
+    tally.sync(world);
+    return [...tally.pending()].filter(concerned).map(({ metadata }) => keyIn(PODS, metadata.namespace, metadata.name));
+  }
+
+  /** A pod that ends or goes leaves room; one that gets its node may be the company that another waits for. */
+  function concernedBy(pod: PodObject, previous: PodObject | undefined, world: World): ObjectKey[] {
+    if (!previous) return [];
+    const isGone = world.get(PODS, pod.metadata.namespace ?? '', pod.metadata.name)?.metadata.uid !== pod.metadata.uid;
+    const had = Boolean(previous.spec?.nodeName) && !isOver(previous);
+    if (had && (isGone || isOver(pod))) return waiting(world);
+    return !previous.spec?.nodeName && pod.spec?.nodeName ? waiting(world, concernsNeighbours) : [];
+  }
+
+  return {
+    name: 'scheduler',
+    resource: PODS,
+    /** One at a time: each choice sees the one before it. */
+    concurrency: 1,
+    watches: [
+      {
+        resource: NODES,
+        keysFor: (object, previous, world) =>
+          previous &&
+          world.get(NODES, '', object.metadata.name) === object &&
+          sameJson(placeOf(object as NodeObject), placeOf(previous as NodeObject))
+            ? []
+            : waiting(world),
+      },
+      {
+        resource: PODS,
+        keysFor: (object, previous, world) =>
+          concernedBy(object as PodObject, previous as PodObject | undefined, world),
+      },
+      {
+        resource: CLAIMS,
+        keysFor: ({ metadata }, _previous, world) =>
+          waiting(
+            world,
+            (pod) => pod.metadata.namespace === metadata.namespace && claimNames(pod).includes(metadata.name),
+          ),
+      },
+      { resource: VOLUMES, keysFor: () => [] },
+      { resource: NAMESPACES, keysFor: () => [] },
+      {
+        resource: CLASSES,
+        keysFor: (_object, _previous, world) => waiting(world, (pod) => claimNames(pod).length > 0),
+      },
+    ],
+    observe(key, world, nowMs) {
+      const pod = world.get<PodObject>(PODS, key.namespace, key.name);
+      if (!pod || !waitsForNode(pod)) return undefined;
+      tally.sync(world);
+      const { uid = '' } = pod.metadata;
+      const choice = tally.choice(uid);
+      if (choice?.isCertain) return undefined;
+      tally.forget(uid);
+      const observed = {
+        candidates: tally.candidates(world),
+        claims: claimsOf(pod, world, tally),
+        neighbourhood: neighbourhoodOf(pod, world, tally),
+        preferredNode: choice?.nodeName,
+        now: new Date(nowMs).toISOString().replace(/\.\d{3}Z$/, 'Z'),
+      };
+      return { desired: pod, observed };
     },
-    { resource: CLAIMS, keysFor: (_object, _previous, world) => pendingPods(world) },
-    { resource: VOLUMES, keysFor: () => [] },
-    { resource: CLASSES, keysFor: (_object, _previous, world) => pendingPods(world) },
-  ],
-  observe(key, world, nowMs) {
-    const pod = world.get<PodObject>(PODS, key.namespace, key.name);
-    if (!pod || !isPending(pod) || assumed.has(pod.metadata.uid ?? '')) return undefined;
-    const now = new Date(nowMs).toISOString().replace(/\.\d{3}Z$/, 'Z');
-    return { desired: pod, observed: { candidates: candidatesIn(world), claims: claimsOf(pod, world), now } };
-  },
-  reconcile,
-  async apply({ pod, nodeName, because }, { client, causes, signal }) {
-    const { name, namespace = '', uid = '' } = pod.metadata;
-    assumed.set(uid, nodeName);
-    try {
+    reconcile,
+    async apply({ pod, nodeName, because }, { client, causes, signal }) {
+      const { name, namespace = '', uid = '' } = pod.metadata;
       const body = {
         apiVersion: 'v1',
         kind: 'Binding',
         metadata: { name, namespace, uid },
         target: { kind: 'Node', name: nodeName },
       };
-      await client.post({ resource: PODS, namespace, name, subresource: 'binding' }, body, { causes, because, signal });
-    } catch (error) {
-      assumed.delete(uid);
-      throw error;
-    }
-  },
-};
+      tally.choose(pod, { nodeName, isCertain: true });
+      try {
+        await client.post({ resource: PODS, namespace, name, subresource: 'binding' }, body, {
+          causes,
+          because,
+          signal,
+        });
+      } catch (error) {
+        if (error instanceof ApiError && error.code < 500) tally.forget(uid);
+        else tally.choose(pod, { nodeName, isCertain: false });
+        throw error;
+      }
+    },
+  };
+}
+
+export const controller = makeController();
