@@ -48,9 +48,9 @@ export async function startContainer(
   const slot = slotsOf(pod).find(({ name }) => name === action.container);
   if (slot === undefined && action.role !== 'sandbox') return;
   const spec = await translated(() => specFor(context, pod, slot?.container, options));
-  await gate.pass(async () => {
+  const id = await gate.pass(async () => {
     // The pod may have been deleted while this waited.
-    if (wantedPod(context, key, action.uid) === undefined) return;
+    if (wantedPod(context, key, action.uid) === undefined) return undefined;
     if (slot !== undefined && options.pulled !== true) {
       context.record(
         pod,
@@ -59,17 +59,20 @@ export async function startContainer(
         `Container image "${slot.container.image ?? ''}" already present on machine`,
       );
     }
-    const id = await create(context, pod, spec, slot?.container);
-    if (context.signal.aborted) return;
+    const made = await create(context, pod, spec, slot?.container);
+    if (context.signal.aborted) return made;
     try {
-      await context.runtime.startContainer(id);
+      await context.runtime.startContainer(made);
       if (slot !== undefined) context.record(pod, 'Normal', 'Started', `Started container ${slot.name}`);
     } catch (error) {
-      await startFailed(context, pod, { id, error, name: action.container });
-    } finally {
-      await context.cache.refresh(id);
+      await startFailed(context, pod, { id: made, error, name: action.container }).finally(() =>
+        context.cache.refresh(made),
+      );
     }
+    return made;
   });
+  // What it became is read when the next one is already being made.
+  if (id !== undefined) await context.cache.refresh(id);
 }
 
 /** Errors of what the pod asks for, with the reasons that Kubernetes shows for them. */
