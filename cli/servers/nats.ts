@@ -56,15 +56,22 @@ const keysRequests = [
   `$JS.API.CONSUMER.*.*.${keysStream}.>`,
 ];
 
-const permissions: Record<NatsUser['may'], object> = {
-  writer: { publish: { allow: ['reckon.>', '$JS.>', '_INBOX.>'] }, subscribe: { allow: ['_INBOX.>', 'reckon.>'] } },
-  // No plain subscription to the subjects: that would show records before they are durable.
-  reader: {
-    publish: { allow: [...readerRequests, '_INBOX.>'], deny: keysRequests },
-    subscribe: { allow: ['_INBOX.>'] },
-  },
-  everything: { publish: { allow: ['>'] }, subscribe: { allow: ['>'] } },
-};
+/** Answers come to a subject of the user's own, so that nobody overhears another's. */
+const answersTo = (user: string): string[] => [`_INBOX.${user}.>`];
+
+function permissionsOf({ user, may }: NatsUser): object {
+  switch (may) {
+    case 'writer':
+      return { publish: { allow: ['reckon.>', '$JS.>'] }, subscribe: { allow: answersTo(user) } };
+    case 'reader':
+      // No plain subscription to the subjects: that would show records before they are durable.
+      return { publish: { allow: readerRequests, deny: keysRequests }, subscribe: { allow: answersTo(user) } };
+    case 'everything':
+      return { publish: { allow: ['>'] }, subscribe: { allow: ['>'] } };
+    default:
+      return may satisfies never;
+  }
+}
 
 /** Writes the configuration and says how to run it. */
 export async function natsProcess(options: NatsServerOptions): Promise<ProcessSpec> {
@@ -79,7 +86,11 @@ export async function natsProcess(options: NatsServerOptions): Promise<ProcessSp
     },
     ...(options.withoutLogin === undefined ? {} : { no_auth_user: options.withoutLogin }),
     authorization: {
-      users: options.users.map(({ user, password, may }) => ({ user, password, permissions: permissions[may] })),
+      users: options.users.map((user) => ({
+        user: user.user,
+        password: user.password,
+        permissions: permissionsOf(user),
+      })),
     },
   };
   const file = path.join(options.folder, 'nats-server.conf');
