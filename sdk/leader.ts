@@ -1,6 +1,7 @@
 /**
- * Leader election over a Lease, as in Kubernetes (https://kubernetes.io/docs/concepts/architecture/leases/): any number of replicas of a controller run, one acts. A leader that cannot renew
- * stops acting before its lease runs out, and finds that out by a monotonic clock right before each write, so one that was paused finds out too. Used by `run.ts`.
+ * Leader election over a Lease, as in Kubernetes (https://kubernetes.io/docs/concepts/architecture/leases/): any number of replicas of a controller run, one acts. A leader that cannot
+ * renew stops acting before its lease runs out, and finds that out by a monotonic clock right before each write, so one that was paused finds out too. What no clock can take back is a
+ * request that had left already when the process was paused: preconditions (uid, resourceVersion) and names that follow from what was observed make it harmless. Used by `run.ts`.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { ApiObject } from '../api-schemas/schema.ts';

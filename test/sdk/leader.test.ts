@@ -11,6 +11,8 @@ import { HttpClient, readKubeconfig } from '../../sdk/index.ts';
 import { Leader } from '../../sdk/leader.ts';
 import { eventually, startCluster } from './cluster.ts';
 
+t.setTimeout(180_000);
+
 const CONFIG_MAPS = { group: '', version: 'v1', resource: 'configmaps' };
 const LEASES = { group: 'coordination.k8s.io', version: 'v1', resource: 'leases' };
 
@@ -51,8 +53,11 @@ async function replica(name: string, env: Record<string, string> = {}): Promise<
   return child;
 }
 
+/** A lease so long that nobody who waits for its end passes. */
+const PATIENT = { TICKING_LEASE_MS: '60000' };
+
 const wrote = (name: string, since = 0): Promise<unknown> =>
-  eventually(() => writers.slice(since).includes(name), Boolean, 10_000);
+  eventually(() => writers.slice(since).includes(name), Boolean, 30_000);
 const holder = async () =>
   (
     (await cluster.admin.get({ resource: LEASES, namespace: 'kube-system', name: 'ticking' }))['spec'] as {
@@ -61,17 +66,17 @@ const holder = async () =>
   ).holderIdentity;
 
 t.test('one leads while the others follow; a clean stop hands over at once', async (t) => {
-  const first = await replica('first');
+  const first = await replica('first', PATIENT);
   await wrote('first');
-  const second = await replica('second');
+  const second = await replica('second', PATIENT);
   await sleep(600);
   t.notOk(writers.includes('second'));
   const started = performance.now();
   first.kill('SIGTERM');
   await wrote('second');
   t.ok(
-    performance.now() - started < 1500,
-    `handed over in ${Math.round(performance.now() - started)} ms, though the lease lasts 3 s`,
+    performance.now() - started < 20_000,
+    `handed over in ${Math.round(performance.now() - started)} ms, though the lease lasts a minute`,
   );
   t.notOk(writers.slice(writers.indexOf('second')).includes('first'));
   second.kill('SIGTERM');
@@ -80,15 +85,15 @@ t.test('one leads while the others follow; a clean stop hands over at once', asy
 });
 
 t.test('a successor on the same machine sees that a killed leader is dead', async (t) => {
-  const killed = await replica('killed');
+  const killed = await replica('killed', PATIENT);
   await wrote('killed');
   const started = performance.now();
   killed.kill('SIGKILL');
-  const heir = await replica('heir');
+  const heir = await replica('heir', PATIENT);
   await wrote('heir');
   t.ok(
-    performance.now() - started < 2500,
-    `took over in ${Math.round(performance.now() - started)} ms, process start included, though the lease lasts 3 s`,
+    performance.now() - started < 20_000,
+    `took over in ${Math.round(performance.now() - started)} ms, process start included, though the lease lasts a minute`,
   );
   heir.kill('SIGTERM');
   await once(heir, 'exit');
@@ -115,7 +120,7 @@ t.test('a leader that was paused does not act when it wakes', async (t) => {
 
 t.test('a leader that cannot renew stops acting before its lease runs out, and leads again later', async (t) => {
   const client = new HttpClient({ access: readKubeconfig(kubeconfig), userAgent: 'test' });
-  const times = { leaseMs: 1500, renewDeadlineMs: 800, retryMs: 100 };
+  const times = { leaseMs: 6000, renewDeadlineMs: 4000, retryMs: 100 };
   const leader = new Leader({ name: 'lonely', identity: 'lonely', client, logger: cluster.logger, times });
   const stopping = new AbortController();
   const history: string[] = [];
@@ -128,7 +133,7 @@ t.test('a leader that cannot renew stops acting before its lease runs out, and l
     () => history.length,
     (length) => length === 1,
   );
-  await sleep(2 * times.leaseMs);
+  await sleep(times.leaseMs);
   t.ok(leader.mayAct(), 'renewing works');
   await cluster.stopApiServer();
   await sleep(times.renewDeadlineMs + 50);
@@ -144,7 +149,7 @@ t.test('a leader that cannot renew stops acting before its lease runs out, and l
     'ended',
   );
   await cluster.startApiServer();
-  await eventually(() => leader.mayAct(), Boolean, 5000);
+  await eventually(() => leader.mayAct(), Boolean, 30_000);
   stopping.abort();
   await running;
   t.same(history, ['leads', 'ended', 'leads', 'ended']);

@@ -4,6 +4,7 @@
  */
 import { type ApiObject, type Controller, createLogger, runControllers } from '../../sdk/index.ts';
 
+const leaseMs = Number(process.env['TICKING_LEASE_MS'] ?? 5000);
 const [kubeconfig = '', natsUrl = '', name = ''] = process.argv.slice(2);
 const resource = { group: '', version: 'v1', resource: 'configmaps' };
 
@@ -17,7 +18,8 @@ const ticking: Controller<ApiObject, undefined> = {
   },
   reconcile: (desired) => {
     const ticks = Number((desired['data'] as Record<string, string> | undefined)?.['ticks'] ?? 0) + 1;
-    const { name: configMap, namespace = '' } = desired.metadata;
+    // Guarded: a write that was on its way when the process was paused may still arrive, and is then refused.
+    const { name: configMap, namespace = '', resourceVersion } = desired.metadata;
     return {
       actions: [
         {
@@ -25,7 +27,7 @@ const ticking: Controller<ApiObject, undefined> = {
           resource,
           namespace,
           name: configMap,
-          patch: { data: { ticks: String(ticks), by: name } },
+          patch: { metadata: { resourceVersion }, data: { ticks: String(ticks), by: name } },
           because: 'time passes',
         },
       ],
@@ -38,9 +40,7 @@ const running = await runControllers([ticking], {
   kubeconfig,
   natsUrl,
   logger: createLogger({ name, level: process.env['RECKON_LOG_LEVEL'] ?? 'silent' }),
-  leaseTimes: { leaseMs: 3000, renewDeadlineMs: 2000, retryMs: 100 },
-  // A name that does not tell the process: a successor has to wait for the lease to run out.
-  ...(process.env['TICKING_ANONYMOUS'] && { identity: name }),
+  leaseTimes: { leaseMs, renewDeadlineMs: leaseMs * 0.6, retryMs: 100 },
 });
 process.once('SIGTERM', () => void running.stop().then(() => process.exit(0)));
 process.send?.('running');

@@ -6,6 +6,8 @@ import t from 'tap';
 import { allowance, wantedReplicas } from '../../../controllers/deployments/surge.ts';
 import { SimulatedRollout } from './simulated-rollout.ts';
 
+t.setTimeout(180_000);
+
 const RUNS = { numRuns: Number(process.env['RECKON_PROPERTY_RUNS'] ?? 150) };
 
 const intOrPercent = fc.oneof(
