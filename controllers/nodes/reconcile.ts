@@ -35,10 +35,11 @@ export function reconcile(node: NodeObject, observed: Observed): Plan<ApiAction>
   const { silentMs, nowMs } = observed;
   const silent = silentMs !== undefined && silentMs >= GRACE_MS;
   const conditions = silent ? unknownConditions(node.status?.conditions ?? [], nowMs) : (node.status?.conditions ?? []);
-  const ready = conditions.find(({ type }) => type === 'Ready')?.status ?? 'Unknown';
+  const ready = conditions.find(({ type }) => type === 'Ready')?.status;
   const taint = ready === 'True' ? undefined : ready === 'Unknown' ? UNREACHABLE : NOT_READY;
   const actions = [
-    ...taintActions(node, taint, nowMs),
+    // A node that has only just registered has not said yet how it is.
+    ...(ready === undefined ? [] : taintActions(node, taint, nowMs)),
     ...(silent ? notReady(observed) : []),
     ...evictions(node, observed),
   ];
