@@ -131,7 +131,11 @@ class Follower {
       }
       if (pulled.kind !== 'deliveries') {
         if (assembly.open && (await this.#nothingFollows(consumer, assembly.end))) assembly.closeAt(assembly.end);
-        if (pulled.kind === 'quiet') this.#freshAt = performance.now();
+        if (pulled.kind === 'quiet') {
+          this.#freshAt = performance.now();
+          // What lies between the last record and here was trimmed, has expired, or is not for this follower.
+          assembly.closeAt(pulled.through);
+        }
         yield* this.#yield(assembly, assembly.through, this.#caughtUp || pulled.kind === 'quiet');
         continue;
       }

@@ -11,10 +11,11 @@ export interface Delivery extends StoredMessage {
   readonly pending: number;
 }
 
-/** `quiet`: the server says that it has nothing more to deliver just now. `waited`: nothing came in the time given, or the signal fired. */
+/** `quiet`: the server says that it has nothing more to deliver just now, having looked through the stream up to `through`. `waited`: nothing came in the time given, or the signal fired. */
 export type Pulled =
   | { readonly kind: 'deliveries'; readonly deliveries: readonly Delivery[] }
-  | { readonly kind: 'quiet' | 'waited' }
+  | { readonly kind: 'quiet'; readonly through: number }
+  | { readonly kind: 'waited' }
   | { readonly kind: 'lost'; readonly reason: string };
 
 export interface ConsumerStart {
@@ -51,6 +52,7 @@ export class PullConsumer {
   #pullNumber = 0;
   #received = 0;
   #quiet = false;
+  #lookedThrough = 0;
   #lost: string | undefined;
   #wake: (() => void) | undefined;
   #lastHeard = Date.now();
@@ -107,9 +109,9 @@ export class PullConsumer {
     // What arrived before the consumer was lost is in order and good.
     if (this.#buffer.length > 0) return { kind: 'deliveries', deliveries: this.#shift() };
     if (this.#lost !== undefined) return { kind: 'lost', reason: this.#lost };
-    const kind = this.#quiet ? 'quiet' : 'waited';
+    if (!this.#quiet) return { kind: 'waited' };
     this.#quiet = false;
-    return { kind };
+    return { kind: 'quiet', through: this.#lookedThrough };
   }
 
   /** Asks the server: true if it has nothing to deliver and has delivered exactly what has arrived here. */
@@ -151,7 +153,10 @@ export class PullConsumer {
       // Heartbeats come only while there is nothing to deliver; a higher number than ours means that messages were lost on the way.
       const last = Number(headers.get('Nats-Last-Consumer'));
       if (Number.isSafeInteger(last) && last > this.#received) this.#lose('messages were lost on the way');
-      else if (this.#buffer.length === 0) this.#hush();
+      else if (this.#buffer.length === 0) {
+        this.#lookedThrough = Math.max(this.#lookedThrough, Number(headers.get('Nats-Last-Stream')) || 0);
+        this.#hush();
+      }
       return;
     }
     if (headers && endsPull(headers)) {

@@ -375,3 +375,25 @@ function transactionBounds(records: readonly LogRecord[]): { start: number; end:
 function isAscending(numbers: readonly number[]): boolean {
   return numbers.every((number, index) => index === 0 || number >= (numbers[index - 1] ?? 0));
 }
+
+t.test(
+  "a follower's position comes to the stream's end, though what stands there is not for it or is gone",
+  async (t) => {
+    const { prefix, log, reader } = await fresh(t);
+    const pods = [{ group: '', resource: 'pods' }];
+    const filtered = watch(t, reader, { from: 'snapshot', filters: pods });
+    const whole = watch(t, reader, { from: 'snapshot' });
+    await eventually(() => filtered.yields.length > 0 && whole.yields.length > 0, 'both follow');
+    for (let index = 0; index < 5; index++) await log.append(writeOf(`other-${index}`, 0));
+    const { sequence } = await log.append(writeOf('last', 0));
+    const nats = await connect({ servers: server.url });
+    t.teardown(() => nats.close());
+    await (await nats.jetstreamManager()).streams.deleteMessage(prefix.toUpperCase(), sequence);
+    await filtered.until(sequence);
+    t.same(filtered.records, []);
+    await whole.until(sequence);
+    const late = watch(t, reader, { from: 'snapshot' });
+    await late.until(sequence);
+    t.equal(late.records.length, 5);
+  },
+);
