@@ -10,7 +10,7 @@ import { fieldValue } from '../store/selectors.ts';
 import { decode, type Entry } from '../store/entry.ts';
 import { find } from '../verbs/get.ts';
 import { patchFunction } from '../verbs/patch.ts';
-import { changeObject } from '../verbs/update.ts';
+import { changeObject, checkPlace } from '../verbs/update.ts';
 
 function at(object: ApiObject, path: string): unknown {
   let value: unknown = object;
@@ -79,6 +79,8 @@ export async function scale(call: Call): Promise<void> {
     call,
     (current) => {
       const wanted = propose(scaleOf(current, paths));
+      wanted.metadata.name ||= target.name;
+      checkPlace(call, wanted);
       const { resourceVersion } = wanted.metadata;
       if (resourceVersion && resourceVersion !== String(current.sequence)) throw staleWrite(definition, target.name);
       const replicas = Number(fieldValue(wanted, 'spec.replicas') || 0);

@@ -4,6 +4,7 @@
  */
 import type { ApiObject } from '../../api-schemas/schema.ts';
 import { GuardError } from '../../event-log/event-log.ts';
+import { pruneUnknown } from '../admission/prune.ts';
 import { readValue } from '../body.ts';
 import { isDryRun, keyOf, type Call } from '../call.ts';
 import { badRequest, conflict, notFound, staleWrite, StatusError, success } from '../errors.ts';
@@ -26,6 +27,7 @@ interface DeleteOptions {
 
 /** An object may change so often while it is being deleted; status reports of a busy agent are the usual reason. */
 const MAX_DELETE_RETRIES = 20;
+const OPTIONS_KIND = 'DeleteOptions';
 const POLICIES = ['Background', 'Foreground', 'Orphan'];
 export const FOREGROUND_FINALIZER = 'foregroundDeletion';
 export const ORPHAN_FINALIZER = 'orphan';
@@ -36,6 +38,13 @@ async function readOptions(call: Call): Promise<DeleteOptions> {
   const body = hasBody ? await readValue(call) : {};
   if (typeof body !== 'object' || body === null || Array.isArray(body))
     throw badRequest('the body of a delete must be a DeleteOptions object');
+  const { kind = OPTIONS_KIND } = body as { kind?: unknown };
+  if (kind !== OPTIONS_KIND)
+    throw badRequest(`the body of a delete must be a ${OPTIONS_KIND} object, got ${JSON.stringify(kind)}`);
+  const schema = call.services.registry.type('io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions');
+  const { mistyped } = schema ? pruneUnknown(body, schema) : { mistyped: [] };
+  if (mistyped.length > 0)
+    throw badRequest(`DeleteOptions in version "v1" cannot be handled as a DeleteOptions: ${mistyped.join(', ')}`);
   const options = { ...(body as DeleteOptions) } as { -readonly [K in keyof DeleteOptions]: DeleteOptions[K] };
   const dryRun: unknown = options.dryRun ?? [];
   for (const value of Array.isArray(dryRun) ? dryRun : [dryRun]) checkDryRun(call, value);
