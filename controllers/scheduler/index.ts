@@ -47,7 +47,7 @@ function claimsOf(pod: PodObject, world: World, tally: Tally): Claim[] {
     const isTaken =
       claim?.spec?.accessModes?.includes('ReadWriteOncePod') === true &&
       tally
-        .placed()
+        .placed(pod)
         .some(({ pod: other }) => other.metadata.namespace === namespace && claimNames(other).includes(name));
     const waitsForConsumer = storageClass?.volumeBindingMode === 'WaitForFirstConsumer';
     return { name, claim, volume, waitsForConsumer, isTaken };
@@ -55,11 +55,11 @@ function claimsOf(pod: PodObject, world: World, tally: Tally): Claim[] {
 }
 
 function neighbourhoodOf(pod: PodObject, world: World, tally: Tally): Neighbourhood {
-  const guards = tally.guards();
+  const guards = tally.guards(pod);
   const concerned = concernsNeighbours(pod);
   const namespaces = concerned || guards.length > 0 ? world.list<Namespace & ApiObject>(NAMESPACES) : [];
   return {
-    placed: concerned ? tally.placed() : [],
+    placed: concerned ? tally.placed(pod) : [],
     guards,
     namespaces: new Map(namespaces.map(({ metadata }) => [metadata.name, metadata.labels ?? {}])),
   };
@@ -67,6 +67,7 @@ function neighbourhoodOf(pod: PodObject, world: World, tally: Tally): Neighbourh
 
 export function makeController(): Controller<PodObject, Observed, ApiAction | BindAction> {
   const tally = new Tally();
+  let wakeAll = (): void => undefined;
 
   function waiting(world: World, concerned: (pod: PodObject) => boolean = () => true): ObjectKey[] {
     tally.sync(world);
@@ -77,8 +78,7 @@ export function makeController(): Controller<PodObject, Observed, ApiAction | Bi
   function concernedBy(pod: PodObject, previous: PodObject | undefined, world: World): ObjectKey[] {
     if (!previous) return [];
     const isGone = world.get(PODS, pod.metadata.namespace ?? '', pod.metadata.name)?.metadata.uid !== pod.metadata.uid;
-    const had = Boolean(previous.spec?.nodeName) && !isOver(previous);
-    if (had && (isGone || isOver(pod))) return waiting(world);
+    if (isGone || (isOver(pod) && !isOver(previous))) return waiting(world);
     return !previous.spec?.nodeName && pod.spec?.nodeName ? waiting(world, concernsNeighbours) : [];
   }
 
@@ -117,6 +117,11 @@ export function makeController(): Controller<PodObject, Observed, ApiAction | Bi
         keysFor: (_object, _previous, world) => waiting(world, (pod) => claimNames(pod).length > 0),
       },
     ],
+    async start({ world, enqueue }) {
+      wakeAll = () => {
+        for (const key of waiting(world)) enqueue(key);
+      };
+    },
     observe(key, world, nowMs) {
       const pod = world.get<PodObject>(PODS, key.namespace, key.name);
       if (!pod || !waitsForNode(pod)) return undefined;
@@ -124,9 +129,8 @@ export function makeController(): Controller<PodObject, Observed, ApiAction | Bi
       const { uid = '' } = pod.metadata;
       const choice = tally.choice(uid);
       if (choice?.isCertain) return undefined;
-      tally.forget(uid);
       const observed = {
-        candidates: tally.candidates(world),
+        candidates: tally.candidates(world, pod),
         claims: claimsOf(pod, world, tally),
         neighbourhood: neighbourhoodOf(pod, world, tally),
         preferredNode: choice?.nodeName,
@@ -143,6 +147,7 @@ export function makeController(): Controller<PodObject, Observed, ApiAction | Bi
         metadata: { name, namespace, uid },
         target: { kind: 'Node', name: nodeName },
       };
+      const doubtful = tally.choice(uid);
       tally.choose(pod, { nodeName, isCertain: true });
       try {
         await client.post({ resource: PODS, namespace, name, subresource: 'binding' }, body, {
@@ -150,9 +155,14 @@ export function makeController(): Controller<PodObject, Observed, ApiAction | Bi
           because,
           signal,
         });
+        // What was counted for an earlier attempt made others wait.
+        if (doubtful && doubtful.nodeName !== nodeName) wakeAll();
       } catch (error) {
-        if (error instanceof ApiError && error.code < 500) tally.forget(uid);
-        else tally.choose(pod, { nodeName, isCertain: false });
+        const isRefused = error instanceof ApiError && error.code < 500;
+        if (!isRefused) tally.choose(pod, { nodeName, isCertain: false });
+        // A refusal now says nothing about the attempt before.
+        else if (doubtful) tally.choose(pod, doubtful);
+        else tally.forget(uid);
         throw error;
       }
     },

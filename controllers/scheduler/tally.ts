@@ -48,6 +48,15 @@ class NodeLoad {
     if (owner && replicas > 0) this.replicas.set(owner, replicas);
     else if (owner) this.replicas.delete(owner);
   }
+
+  without(entry: Entry): NodeLoad {
+    const rest = new NodeLoad();
+    Object.assign(rest.requested, this.requested);
+    rest.hostPorts = this.hostPorts;
+    for (const [owner, count] of this.replicas) rest.replicas.set(owner, count);
+    rest.remove(entry);
+    return rest;
+  }
 }
 
 export const waitsForNode = (pod: PodObject): boolean =>
@@ -85,13 +94,15 @@ export class Tally {
     }
   }
 
-  /** Nodes with what stands on them; valid until the next call of this object. */
-  candidates(world: World): Candidate[] {
+  /** Nodes with what stands on them beside this pod; valid until the next call of this object. */
+  candidates(world: World, { metadata }: PodObject): Candidate[] {
     const nothing = new NodeLoad();
+    const own = this.#entries.get(metadata.uid ?? '');
     return world.list<Node & ApiObject>(NODES).map((node) => {
       let allocatable = this.#allocatable.get(node);
       if (!allocatable) this.#allocatable.set(node, (allocatable = amounts(node.status?.allocatable)));
-      const { requested, hostPorts: ports, replicas } = this.#loads.get(node.metadata.name) ?? nothing;
+      const load = this.#loads.get(node.metadata.name) ?? nothing;
+      const { requested, hostPorts: ports, replicas } = own?.nodeName === node.metadata.name ? load.without(own) : load;
       return { node, allocatable, requested, hostPorts: ports, replicas };
     });
   }
@@ -100,24 +111,21 @@ export class Tally {
     return this.#pending.values();
   }
 
-  /** Pods that keep others away. */
-  guards(): Placed[] {
-    return [...this.#guards.values()];
+  /** Pods that keep others away, but for this one. */
+  guards(pod: PodObject): Placed[] {
+    return [...this.#guards.values()].filter((guard) => guard.pod !== pod);
   }
 
-  placed(): Placed[] {
+  /** Every pod that has a node, but for this one. */
+  placed(pod: PodObject): Placed[] {
     const found: Placed[] = [];
-    for (const { pod, nodeName } of this.#entries.values()) if (nodeName !== undefined) found.push({ pod, nodeName });
+    for (const { pod: other, nodeName } of this.#entries.values())
+      if (nodeName !== undefined && other !== pod) found.push({ pod: other, nodeName });
     return found;
   }
 
   choice(uid: string): Choice | undefined {
     return this.#choices.get(uid);
-  }
-
-  /** How many choices are not read back yet. */
-  get choices(): number {
-    return this.#choices.size;
   }
 
   /** Counts a choice from now on. */
