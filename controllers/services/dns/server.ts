@@ -5,9 +5,9 @@
 import { createSocket, type RemoteInfo, type Socket as UdpSocket } from 'node:dgram';
 import { readFileSync } from 'node:fs';
 import { createServer, type Server, type Socket } from 'node:net';
-import dnsPacket, { type Answer, type Packet } from 'dns-packet';
+import dnsPacket, { type Answer, type Packet, type Question } from 'dns-packet';
 import type { Logger } from '../../../sdk/index.ts';
-import { answer, CLUSTER_DOMAIN, type ZoneRecord, type ZoneView } from './zone.ts';
+import { answer, CLUSTER_DOMAIN, type ZoneAnswer, type ZoneRecord, type ZoneView } from './zone.ts';
 
 export interface DnsServerOptions {
   /** Where to listen; tried again until the address is there, since the network may not be made yet. */
@@ -25,6 +25,8 @@ const MAX_UDP_BYTES = 1_232;
 /** Queries passed on and not yet answered; more are refused. */
 const MAX_FORWARDED = 500;
 const TCP_IDLE_MS = 10_000;
+/** Aliases of aliases; a circle ends here. */
+const MAX_ALIASES = 8;
 
 const NXDOMAIN = 3;
 const SERVFAIL = 2;
@@ -119,6 +121,7 @@ export class DnsServer {
     if (query.type !== 'query' || !question) return undefined;
     const own = answer({ name: question.name, type: question.type }, this.#options.view);
     if (!own) return this.#forward(message, query);
+    const behind = await this.#behindAlias(own, question.type);
     const reply: Packet = {
       type: 'response',
       id: query.id ?? 0,
@@ -128,7 +131,7 @@ export class DnsServer {
         ((query.flags ?? 0) & dnsPacket.RECURSION_DESIRED) |
         (own.exists ? 0 : NXDOMAIN),
       questions: [question],
-      answers: shuffled(own.records).map(asAnswer),
+      answers: [...shuffled(own.records).map(asAnswer), ...behind],
       additionals: own.additionals.map(asAnswer),
       authorities: own.records.length > 0 ? [] : [startOfAuthority()],
     };
@@ -137,6 +140,29 @@ export class DnsServer {
     if (encoded.length <= limit) return encoded;
     const { answers: _, additionals: __, ...truncated } = reply;
     return dnsPacket.encode({ ...truncated, flags: (reply.flags ?? 0) | dnsPacket.TRUNCATED_RESPONSE });
+  }
+
+  /** What an alias leads to, in the zone or outside: the resolvers in containers want it in the same answer and do not ask again. */
+  async #behindAlias({ records }: ZoneAnswer, type: string): Promise<Answer[]> {
+    if (type === 'CNAME' || type === 'ANY') return [];
+    const behind: Answer[] = [];
+    let target = aliasOf(records);
+    for (let step = 0; target !== undefined && step < MAX_ALIASES; step++) {
+      const own = answer({ name: target, type }, this.#options.view);
+      if (own === undefined) {
+        const query: Packet = {
+          type: 'query',
+          id: Math.floor(Math.random() * 65_536),
+          flags: dnsPacket.RECURSION_DESIRED,
+          questions: [{ type: type as Question['type'], name: target }],
+        };
+        const reply = dnsPacket.decode(await this.#forward(dnsPacket.encode(query), query));
+        return [...behind, ...(reply.answers ?? [])];
+      }
+      behind.push(...shuffled(own.records).map(asAnswer));
+      target = aliasOf(own.records);
+    }
+    return behind;
   }
 
   /** Asks the node's resolvers, one after the other. */
@@ -190,6 +216,11 @@ function ask(address: string, message: Buffer): Promise<Buffer | undefined> {
     // Connected, so that only the one asked can answer.
     socket.connect(53, address, () => socket.send(message));
   });
+}
+
+function aliasOf(records: readonly ZoneRecord[]): string | undefined {
+  const alias = records.find(({ type }) => type === 'CNAME');
+  return alias?.type === 'CNAME' ? alias.data : undefined;
 }
 
 const asAnswer = (record: ZoneRecord): Answer => ({ ...record, ttl: TTL_SECONDS }) as Answer;
