@@ -1,13 +1,15 @@
 /**
- * What every cluster has from the start: its namespaces and its default StorageClass. Made at the first start, through the same path as any other write; what a user has changed or another API server has made is left alone.
+ * What every cluster has from the start: its namespaces, its default StorageClass and the default roles. Made at the first start, through the same path as any other write; what a user has changed or another API server has made is left alone.
  */
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { ApiObject } from '../api-schemas/schema.ts';
-import { ADMINISTRATORS } from './authentication.ts';
+import { ADMINISTRATORS } from './authentication/identity.ts';
+import { completed, defaultRoles } from './authorization/default-roles.ts';
 import type { Call, Services } from './call.ts';
 import { StatusError } from './errors.ts';
-import { entryId } from './store/entry.ts';
+import { decode, entryId } from './store/entry.ts';
 import { createObject } from './verbs/create.ts';
+import { changeObject } from './verbs/update.ts';
 
 const namespace = (name: string): ApiObject => ({ apiVersion: 'v1', kind: 'Namespace', metadata: { name } });
 
@@ -54,12 +56,25 @@ function ownCall(services: Services, object: ApiObject): Call {
 }
 
 export async function bootstrap(services: Services): Promise<void> {
-  for (const object of FIRST_OBJECTS) {
-    const call = ownCall(services, object);
-    const { namespace: space = '', name } = object.metadata;
-    if (services.store.cache(call.definition).get(entryId({ namespace: space, name }))) continue;
+  for (const object of FIRST_OBJECTS) await ensure(services, object);
+  await Promise.all(defaultRoles().map((role) => ensure(services, role, completed)));
+}
+
+/** Makes what is missing; what stands is changed only where `complete` says what into. */
+async function ensure(
+  services: Services,
+  object: ApiObject,
+  complete?: (standing: ApiObject, wanted: ApiObject) => ApiObject | undefined,
+): Promise<void> {
+  const call = ownCall(services, object);
+  const { namespace = '', name } = object.metadata;
+  const entry = services.store.cache(call.definition).get(entryId({ namespace, name }));
+  if (!entry) {
     await createObject(call, object, { verb: 'create' }).catch((error: unknown) => {
       if (!(error instanceof StatusError && error.reason === 'AlreadyExists')) throw error;
     });
+  } else if (complete?.(decode(entry), object)) {
+    const update: Call = { ...call, target: { ...call.target, verb: 'update', name } };
+    await changeObject(update, (current) => complete(decode(current), object) ?? decode(current), { verb: 'update' });
   }
 }

@@ -6,7 +6,9 @@ import type { Logger } from 'pino';
 import type { Registry } from '../api-schemas/registry.ts';
 import type { ResourceDefinition } from '../api-schemas/schema.ts';
 import type { ObjectKey } from '../event-log/event-log.ts';
-import type { Identity } from './authentication.ts';
+import type { Identity } from './authentication/identity.ts';
+import type { ServiceAccountTokens } from './authentication/service-account-tokens.ts';
+import type { Authorizer } from './authorization/authorizer.ts';
 import { managerName } from './patch/managed-fields.ts';
 import type { ResourceRequest } from './request.ts';
 import type { ObjectStore } from './store/object-store.ts';
@@ -22,6 +24,8 @@ export interface Services {
   readonly past: Past | undefined;
   readonly kinds: Kinds;
   readonly nodes: NodeConnections;
+  readonly authorizer: Authorizer;
+  readonly tokens: ServiceAccountTokens;
   readonly logger: Logger;
 }
 

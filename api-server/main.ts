@@ -6,6 +6,8 @@ import { loadRegistry, type Registry } from '../api-schemas/registry.ts';
 import { openEventLog } from '../event-log/jetstream.ts';
 import { openSecretKeys } from '../event-log/keys.ts';
 import { openHistory } from '../state/history.ts';
+import { newTokenKey, ServiceAccountTokens } from './authentication/service-account-tokens.ts';
+import { Authorizer } from './authorization/authorizer.ts';
 import { bootstrap } from './bootstrap.ts';
 import type { Services } from './call.ts';
 import { startRetention } from './retention.ts';
@@ -27,6 +29,8 @@ export interface ApiServerOptions {
   readonly port: number;
   /** 32 bytes; wraps the data keys of Secrets. */
   readonly secretsKey: Uint8Array;
+  /** PEM of an EC key on P-256, the same for every API server of the cluster: signs the tokens of service accounts. Absent: one for this process alone. */
+  readonly tokenKey?: string;
   readonly serviceCidr: string;
   readonly nodePortRange: readonly [first: number, last: number];
   /** Stream and subject prefix; `reckon` unless several instances share a NATS. */
@@ -68,7 +72,9 @@ export async function startApiServer(options: ApiServerOptions): Promise<{ port:
   const past = options.databaseUrl === undefined ? undefined : new Past(openHistory(options.databaseUrl), sealer);
   const nodes = new NodeConnections(tls);
   const kinds = makeKinds({ services: { cidr: options.serviceCidr, nodePorts: options.nodePortRange } });
-  const services: Services = { registry, store, past, kinds, nodes, logger };
+  const authorizer = new Authorizer({ registry, store });
+  const tokens = new ServiceAccountTokens({ key: options.tokenKey ?? newTokenKey(), registry, store });
+  const services: Services = { registry, store, past, kinds, nodes, authorizer, tokens, logger };
   await Promise.all([shelves.log.stream.start(), shelves.ephemeral.stream.start()]);
   await bootstrap(services);
   const fault = (attempt: Promise<unknown>) =>

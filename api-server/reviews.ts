@@ -1,8 +1,8 @@
 /**
- * The kinds that are questions: posted, answered in their status, never stored. Called by `verbs/create.ts` for every kind with `storage: none`. Until there are roles, everybody whom the server
- * knows may do everything. https://kubernetes.io/docs/reference/access-authn-authz/authorization/#checking-api-access
+ * The kinds that are questions: posted, answered in their status, never stored. Called by `verbs/create.ts` for every kind with `storage: none`.
  */
 import type { ApiObject } from '../api-schemas/schema.ts';
+import { access, localAccess, self, selfAccess, selfRules, token } from './authorization/access-reviews.ts';
 import { validate } from './admission/validate.ts';
 import { readObject } from './body.ts';
 import type { Call } from './call.ts';
@@ -11,21 +11,13 @@ import { sendObject } from './respond.ts';
 
 type Answer = (object: ApiObject, call: Call) => Record<string, unknown>;
 
-const ALLOWED = { allowed: true, reason: 'every authenticated user may do everything' };
-
 const ANSWERS: Readonly<Record<string, Answer>> = {
-  'authentication.k8s.io/selfsubjectreviews': (_, { identity }) => ({
-    userInfo: { username: identity.user, groups: identity.groups },
-  }),
-  'authentication.k8s.io/tokenreviews': () => ({ user: {}, error: 'tokens are not issued' }),
-  'authorization.k8s.io/selfsubjectaccessreviews': () => ALLOWED,
-  'authorization.k8s.io/subjectaccessreviews': () => ALLOWED,
-  'authorization.k8s.io/localsubjectaccessreviews': () => ALLOWED,
-  'authorization.k8s.io/selfsubjectrulesreviews': () => ({
-    resourceRules: [{ verbs: ['*'], apiGroups: ['*'], resources: ['*'] }],
-    nonResourceRules: [{ verbs: ['*'], nonResourceURLs: ['*'] }],
-    incomplete: false,
-  }),
+  'authentication.k8s.io/selfsubjectreviews': self,
+  'authentication.k8s.io/tokenreviews': token,
+  'authorization.k8s.io/selfsubjectaccessreviews': selfAccess,
+  'authorization.k8s.io/subjectaccessreviews': access,
+  'authorization.k8s.io/localsubjectaccessreviews': localAccess,
+  'authorization.k8s.io/selfsubjectrulesreviews': selfRules,
 };
 
 export async function review(call: Call): Promise<void> {

@@ -7,7 +7,10 @@ import { createServer, type Server } from 'node:https';
 import type { AddressInfo } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { GuardError, MAX_CAUSES } from '../event-log/event-log.ts';
-import { authenticate, type Identity } from './authentication.ts';
+import { authenticate } from './authentication/authenticator.ts';
+import type { Identity } from './authentication/identity.ts';
+import { impersonate } from './authentication/impersonation.ts';
+import { attributesOf } from './authorization/attributes.ts';
 import type { Call, Services } from './call.ts';
 import { ApiDocuments } from './documents.ts';
 import {
@@ -18,7 +21,6 @@ import {
   staleWrite,
   StatusError,
   tooManyRequests,
-  unauthorized,
 } from './errors.ts';
 import { InFlight } from './in-flight.ts';
 import { checkOptions } from './request-options.ts';
@@ -37,7 +39,6 @@ export interface ServerOptions {
   readonly readiness: () => Promise<Readonly<Record<string, string | undefined>>>;
 }
 
-const OPEN_PATHS = new Set(['/healthz', '/livez', '/readyz', '/version']);
 /** Clients keep connections for a while; longer than any sensible idle time-out of theirs. */
 const KEEP_ALIVE_MS = 90_000;
 const HEADERS_TIMEOUT_MS = 20_000;
@@ -115,20 +116,38 @@ export class ApiServer {
 
   async #route(request: IncomingMessage, response: ServerResponse, requestId: string): Promise<void> {
     const url = parseUrl(request);
-    const identity = authenticate(request);
-    if (!identity && !OPEN_PATHS.has(url.pathname)) throw unauthorized();
     const target = parseTarget(request, url);
+    const identity = this.#admit({ request, url, target, requestId });
     if (!target) return this.#answerDocument(request, response, url);
     const release =
       target.verb === 'watch' || upgrades.has(target.subresource) || target.subresource === 'log'
         ? undefined
-        : this.#inFlight.enter(identity?.user ?? '');
+        : this.#inFlight.enter(identity.impersonator ?? identity.user);
     if (release === null) throw tooManyRequests(1);
     try {
-      await this.#dispatch(this.#callOf({ request, response, url, target, identity: identity as Identity, requestId }));
+      await this.#dispatch(this.#callOf({ request, response, url, target, identity, requestId }));
     } finally {
       release?.();
     }
+  }
+
+  /** Who asks, once it is known that he may. Throws Unauthorized and Forbidden. */
+  #admit(parts: {
+    request: IncomingMessage;
+    url: URL;
+    target: ResourceRequest | undefined;
+    requestId: string;
+  }): Identity {
+    const { request, url, target, requestId } = parts;
+    const { authorizer, tokens, logger } = this.#options.services;
+    const identity = impersonate(authenticate(request, tokens), request, authorizer);
+    const attributes = attributesOf(request, url, target);
+    authorizer.require(identity, attributes);
+    if (identity.impersonator !== undefined) {
+      const { user, impersonator } = identity;
+      logger.info({ user, impersonator, ...attributes, requestId }, 'request in the name of another');
+    }
+    return identity;
   }
 
   #callOf(parts: {
@@ -204,9 +223,8 @@ export class ApiServer {
     const requestId = randomUUID();
     try {
       const url = parseUrl(request);
-      const identity = authenticate(request);
-      if (!identity) throw unauthorized();
       const target = parseTarget(request, url);
+      const identity = this.#admit({ request, url, target, requestId });
       const handler = target && upgrades.get(target.subresource);
       if (!target || !handler) throw badRequest('this path cannot be upgraded');
       const { services } = this.#options;

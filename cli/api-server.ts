@@ -1,7 +1,16 @@
 /** `reckon api-server`: starts one from the instance's settings. */
 import { startApiServer } from '../api-server/main.ts';
 import { createLogger } from '../sdk/logger.ts';
-import { apiServerIdentity, databaseUrl, homeFolder, loadInstance, loopback, natsUrl, readTls } from './instance.ts';
+import {
+  apiServerIdentity,
+  databaseUrl,
+  homeFolder,
+  loadInstance,
+  loopback,
+  natsUrl,
+  readTls,
+  tokenKey,
+} from './instance.ts';
 import { runUntilTold } from './until-told.ts';
 
 export interface ApiServerOptions {
@@ -21,6 +30,7 @@ export async function runApiServer(options: ApiServerOptions): Promise<void> {
     host: options.host ?? loopback,
     port: options.port ?? settings.ports.api,
     secretsKey: Buffer.from(credentials.secretsKey, 'base64'),
+    tokenKey: await tokenKey(instance.home),
     serviceCidr: settings.serviceCidr,
     nodePortRange: [first, last],
     logger,

@@ -3,10 +3,10 @@
  * processes that it starts load it to learn where they belong.
  *
  *     instance.json     who it is, its ports and address ranges          credentials.json   passwords and the Secrets' key
- *     pki/              the authority, and <identity>.crt and .key       kubeconfig         the admin's; kubeconfigs/<identity>
+ *     pki/              the authority, sa.key, <identity>.crt, .key       kubeconfig         the admin's; kubeconfigs/<identity>
  *     nats/ postgres/   the servers' data                                logs/ run/         logs, and the pid of every process
  */
-import { randomBytes, randomInt } from 'node:crypto';
+import { generateKeyPairSync, randomBytes, randomInt } from 'node:crypto';
 import { chmod, mkdir, readFile, rename, writeFile } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import path from 'node:path';
@@ -168,6 +168,7 @@ export async function issueIdentities(instance: Instance, controllers: readonly 
   const held = await readPair(home, 'ca');
   const authority = held ?? createAuthority(`reckon ${settings.clusterId}`, nowMs);
   if (held === undefined) await writePair(home, 'ca', authority);
+  await tokenKey(home);
   const server = `https://${loopback}:${settings.ports.api}`;
   for (const [name, identity] of identities(settings, controllers)) {
     const before = await readPair(home, name);
@@ -184,6 +185,19 @@ export async function issueIdentities(instance: Instance, controllers: readonly 
       credentials: pair,
     });
   }
+}
+
+/** Signs the tokens of service accounts; made at the first call and kept. PEM of an EC key on P-256. */
+export async function tokenKey(home: string): Promise<string> {
+  const file = path.join(home, 'pki', 'sa.key');
+  const held = await readText(file);
+  if (held !== undefined) return held;
+  const { privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' });
+  const key = privateKey.export({ type: 'pkcs8', format: 'pem' }).toString();
+  const next = `${file}.${process.pid}.new`;
+  await writeFile(next, key, { mode: 0o600 });
+  await rename(next, file);
+  return key;
 }
 
 export function kubeconfigFile(home: string, identity: string): string {

@@ -3,9 +3,11 @@
  * schema; a kind is listed here only where code is needed. Called by `verbs/write.ts` and `verbs/delete.ts`.
  */
 import type { ApiObject, ResourceDefinition } from '../../api-schemas/schema.ts';
+import { rbacKinds } from '../authorization/escalation.ts';
 import type { Call } from '../call.ts';
 import type { Queue } from '../store/allocation.ts';
 import { namespaces } from './namespaces.ts';
+import { nodes } from './nodes.ts';
 import { persistentVolumeClaims, persistentVolumes } from './persistent-volumes.ts';
 import { pods } from './pods.ts';
 import { secrets } from './secrets.ts';
@@ -36,7 +38,9 @@ const PLAIN: Kind = {};
 
 export function makeKinds(options: { services: ServiceRanges }): Kinds {
   const kinds: Readonly<Record<string, Kind>> = {
+    ...rbacKinds,
     '/namespaces': namespaces,
+    '/nodes': nodes,
     '/persistentvolumeclaims': persistentVolumeClaims,
     '/persistentvolumes': persistentVolumes,
     '/pods': pods,

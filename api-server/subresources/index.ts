@@ -8,6 +8,7 @@ import { update } from '../verbs/update.ts';
 import { binding } from './binding.ts';
 import { log, stream } from './pod-streams.ts';
 import { scale } from './scale.ts';
+import { token } from './token.ts';
 
 type Handler = (call: Call) => Promise<void>;
 
@@ -31,6 +32,7 @@ export const subresources: Readonly<Record<string, Handler>> = {
   scale,
   binding,
   log,
+  token,
 };
 
 /** Those that take over the connection. */

@@ -4,6 +4,7 @@
 import { randomInt } from 'node:crypto';
 import type { ApiObject } from '../../api-schemas/schema.ts';
 import { GuardError } from '../../event-log/event-log.ts';
+import type { Attributes } from '../authorization/attributes.ts';
 import { readObject } from '../body.ts';
 import { keyOf, type Call } from '../call.ts';
 import { alreadyExists, badRequest, forbidden, notFound } from '../errors.ts';
@@ -37,6 +38,7 @@ export async function createObject(call: Call, proposed: ApiObject, options: Wri
   const { generateName } = proposed.metadata;
   const generated = !proposed.metadata.name && generateName !== undefined && generateName !== '';
   await requireNamespace(call);
+  if (options.verb === 'apply') services.authorizer.require(call.identity, creationOf(call));
   const cache = services.store.cache(definition);
   for (let attempt = 0; ; attempt++) {
     const object = structuredClone(proposed);
@@ -54,6 +56,12 @@ export async function createObject(call: Call, proposed: ApiObject, options: Wri
       await services.store.refreshGuard(definition, keyOf(call, object.metadata.name));
     }
   }
+}
+
+/** Who may patch what stands may not thereby make it. */
+function creationOf({ target }: Call): Attributes {
+  const { group, resource, subresource, namespace, name } = target;
+  return { verb: 'create', group, resource, subresource, namespace, name };
 }
 
 const suffix = (): string =>

@@ -417,7 +417,7 @@ t.test('what the server tells of itself', async (t) => {
   t.equal((await api.get('/healthz', { user: null })).text, 'ok');
   t.match((await api.get('/readyz?verbose')).text, /\[\+\]log ok\n\[\+\]cache ok\nreadyz check passed/);
   t.match((await api.get('/version', { user: null })).body, { major: '1', minor: '32' });
-  t.equal((await api.get('/api', { user: null })).status, 401);
+  t.equal((await api.get('/api', { user: null })).status, 403);
   t.match((await api.get('/apis')).body, { kind: 'APIGroupList' });
   t.match(
     (await api.get('/api/v1')).body.resources.find(({ name }: Json) => name === 'pods/binding'),

@@ -643,13 +643,13 @@ t.test('reviews are answered, not stored', async (t) => {
   });
   t.match(may.body, { spec: { resourceAttributes: { verb: 'get' } }, status: { allowed: true } });
   t.equal((await api.get('/apis/authentication.k8s.io/v1/selfsubjectreviews')).status, 405);
-  t.equal((await api.post('/apis/authentication.k8s.io/v1/selfsubjectreviews', {}, { user: null })).status, 401);
+  t.equal((await api.post('/apis/authentication.k8s.io/v1/selfsubjectreviews', {}, { user: null })).status, 403);
   t.equal(await api.lastSequence(), before);
 });
 
 t.test('who wrote, and why, is on the record', async (t) => {
   const { body } = await api.post(CONFIG_MAPS, configMap('caused'), {
-    user: 'system:controller:jobs',
+    user: 'system:controller:serviceaccounts',
     headers: { 'reckon-cause': '3,4', 'audit-id': 'abc' },
   });
   const nats = await connect({ servers: api.natsUrl });
@@ -659,11 +659,11 @@ t.test('who wrote, and why, is on the record', async (t) => {
     seq: Number(body.metadata.resourceVersion),
   });
   const values = [...header].map(([, all]) => all.join());
-  for (const value of ['system:controller:jobs', '3,4', 'abc', body.metadata.uid, 'create'])
+  for (const value of ['system:controller:serviceaccounts', '3,4', 'abc', body.metadata.uid, 'create'])
     t.ok(values.includes(value), value);
   t.match((await api.post(CONFIG_MAPS, configMap('x'), { headers: { 'reckon-cause': 'because' } })).body, {
     code: 400,
     message: /Reckon-Cause/,
   });
-  t.equal((await api.post(CONFIG_MAPS, configMap('x'), { user: null })).status, 401);
+  t.equal((await api.post(CONFIG_MAPS, configMap('x'), { user: null })).status, 403);
 });

@@ -1,0 +1,149 @@
+/**
+ * The roles of Reckon's own processes, each with the least that it needs: what its controller writes, its Lease, and the Events it tells. (They read the log, not the API.) Made by
+ * `default-roles.ts`; a controller that begins to write something else gets its rule here.
+ */
+import type { ApiObject } from '../../api-schemas/schema.ts';
+import type { PolicyRule } from '../../api-schemas/types/rbac-v1.ts';
+import { NODES } from '../authentication/identity.ts';
+import { RBAC_GROUP } from './rbac.ts';
+
+const LEASE_NAMESPACE = 'kube-system';
+
+const rule = (apiGroup: string, resources: readonly string[], verbs: readonly string[]): PolicyRule => ({
+  apiGroups: [apiGroup],
+  resources: [...resources],
+  verbs: [...verbs],
+});
+
+const CHANGE = ['get', 'patch', 'update'];
+const EVENTS = rule('', ['events'], ['create', 'get', 'patch']);
+
+interface Process {
+  readonly rules: readonly PolicyRule[];
+  /** By which one replica leads; default the process's own name. */
+  readonly leases?: readonly string[];
+}
+
+/** By the name of the controller's folder: the user is `system:controller:<name>`. */
+const CONTROLLERS: Readonly<Record<string, Process>> = {
+  clusterroles: {
+    // It gives roles what other roles hold, which is more than it holds itself.
+    rules: [rule(RBAC_GROUP, ['clusterroles'], [...CHANGE, 'escalate'])],
+  },
+  deployments: {
+    rules: [
+      rule('apps', ['deployments', 'deployments/status'], CHANGE),
+      rule('apps', ['replicasets'], ['create', 'delete', ...CHANGE]),
+    ],
+  },
+  endpointslices: {
+    rules: [
+      rule('discovery.k8s.io', ['endpointslices'], ['create', 'delete', ...CHANGE]),
+      rule('', ['endpoints'], ['create', 'delete', ...CHANGE]),
+    ],
+  },
+  // Whatever has an owner, of whatever kind.
+  garbagecollector: { rules: [rule('*', ['*'], ['delete', 'get', 'patch'])] },
+  namespaces: {
+    rules: [
+      rule('*', ['*'], ['delete', 'get', 'list']),
+      rule('', ['namespaces', 'namespaces/finalize', 'namespaces/status'], CHANGE),
+    ],
+  },
+  nodes: {
+    rules: [
+      rule('', ['nodes', 'nodes/status'], CHANGE),
+      rule('', ['pods'], ['delete', 'get']),
+      rule('', ['pods/status'], CHANGE),
+    ],
+  },
+  replicasets: {
+    rules: [
+      rule('apps', ['replicasets', 'replicasets/status'], CHANGE),
+      rule('', ['pods'], ['create', 'delete', ...CHANGE]),
+    ],
+  },
+  scheduler: {
+    rules: [
+      rule('', ['pods/binding'], ['create']),
+      rule('', ['pods'], ['get']),
+      rule('', ['pods/status'], CHANGE),
+      rule('', ['persistentvolumeclaims'], CHANGE),
+    ],
+  },
+  serviceaccounts: {
+    rules: [rule('', ['serviceaccounts'], ['create', 'get']), rule('', ['configmaps'], ['create', ...CHANGE])],
+  },
+  services: { rules: [rule('', ['services'], ['get'])], leases: [] },
+  volumes: {
+    rules: [
+      rule('', ['persistentvolumeclaims', 'persistentvolumeclaims/status'], CHANGE),
+      rule('', ['persistentvolumes', 'persistentvolumes/status'], ['create', 'delete', ...CHANGE]),
+    ],
+    leases: ['persistentvolumeclaims', 'persistentvolumes'],
+  },
+};
+
+/** Of every node's agent; `node-restriction.ts` keeps each to its own. */
+const NODE_RULES: readonly PolicyRule[] = [
+  rule('', ['nodes', 'nodes/status'], ['create', ...CHANGE]),
+  rule('', ['pods'], ['delete', 'get', 'patch', 'update']),
+  rule('', ['pods/status'], CHANGE),
+  rule('', ['configmaps', 'secrets'], ['get']),
+  rule('', ['serviceaccounts/token'], ['create']),
+  rule('', ['persistentvolumes'], CHANGE),
+  EVENTS,
+];
+
+const labels = { 'kubernetes.io/bootstrapping': 'rbac-defaults' };
+const annotations = { 'rbac.authorization.kubernetes.io/autoupdate': 'true' };
+
+const clusterRole = (name: string, rules: readonly PolicyRule[]): ApiObject => ({
+  apiVersion: `${RBAC_GROUP}/v1`,
+  kind: 'ClusterRole',
+  metadata: { name, labels, annotations },
+  rules,
+});
+
+const clusterRoleBinding = (name: string, subject: { kind: string; name: string }): ApiObject => ({
+  apiVersion: `${RBAC_GROUP}/v1`,
+  kind: 'ClusterRoleBinding',
+  metadata: { name, labels, annotations },
+  roleRef: { apiGroup: RBAC_GROUP, kind: 'ClusterRole', name },
+  subjects: [{ apiGroup: RBAC_GROUP, ...subject }],
+});
+
+/** The Lease of a controller is taken and kept by it alone. A name cannot be demanded of what is created. */
+function leaderRole(user: string, leases: readonly string[]): ApiObject[] {
+  if (leases.length === 0) return [];
+  const metadata = { name: `system::leader-locking-${user}`, namespace: LEASE_NAMESPACE, labels, annotations };
+  const group = 'coordination.k8s.io';
+  return [
+    {
+      apiVersion: `${RBAC_GROUP}/v1`,
+      kind: 'Role',
+      metadata,
+      rules: [rule(group, ['leases'], ['create']), { ...rule(group, ['leases'], CHANGE), resourceNames: [...leases] }],
+    },
+    {
+      apiVersion: `${RBAC_GROUP}/v1`,
+      kind: 'RoleBinding',
+      metadata,
+      roleRef: { apiGroup: RBAC_GROUP, kind: 'Role', name: metadata.name },
+      subjects: [{ apiGroup: RBAC_GROUP, kind: 'User', name: user }],
+    },
+  ];
+}
+
+export const OWN_ROLES: readonly ApiObject[] = [
+  clusterRole('system:node', NODE_RULES),
+  clusterRoleBinding('system:node', { kind: 'Group', name: NODES }),
+  ...Object.entries(CONTROLLERS).flatMap(([name, { rules, leases = [name] }]) => {
+    const user = `system:controller:${name}`;
+    return [
+      clusterRole(user, [...rules, EVENTS]),
+      clusterRoleBinding(user, { kind: 'User', name: user }),
+      ...leaderRole(user, leases),
+    ];
+  }),
+];
