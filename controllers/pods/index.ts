@@ -20,6 +20,8 @@ export interface AgentProcessContext {
   readonly natsUrl: string;
   readonly databaseUrl: string;
   readonly runtime: 'docker' | 'simulated';
+  /** As DOCKER_HOST has it. */
+  readonly dockerHost: string;
   readonly settings: {
     readonly clusterId: string;
     readonly ports: { readonly agent: number };
@@ -41,7 +43,8 @@ const STOP_GRACE_MS = 5_000;
 export async function start(context: AgentProcessContext): Promise<{ stop(): Promise<void> }> {
   const { logger, settings, home } = context;
   if (!existsSync(home)) mkdirSync(home, { recursive: true, mode: 0o700 });
-  const runtime: ContainerRuntime = context.runtime === 'simulated' ? new SimulatedRuntime() : new DockerRuntime();
+  const runtime: ContainerRuntime =
+    context.runtime === 'simulated' ? new SimulatedRuntime() : dockerRuntime(context.dockerHost);
   const info = await engineInfo(runtime, logger);
   const resources = await nodeCapacity(info, home);
   const hostAddresses = [machineAddress()];
@@ -99,6 +102,13 @@ export async function start(context: AgentProcessContext): Promise<{ stop(): Pro
       await state.close();
     },
   };
+}
+
+/** Other ways than a socket are dockerode's own to read, with their companions such as DOCKER_CERT_PATH. */
+function dockerRuntime(dockerHost: string): DockerRuntime {
+  return dockerHost.startsWith('unix://')
+    ? new DockerRuntime({ socketPath: dockerHost.slice('unix://'.length) })
+    : new DockerRuntime();
 }
 
 /** Waits for an engine: it may be starting as this does. */

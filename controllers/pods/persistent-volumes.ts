@@ -11,6 +11,9 @@ import { VOLUME_DRIVER } from './volumes/volume-source.ts';
 
 export const VOLUME_FINALIZER = 'docker.reckon.dev/volume';
 
+/** Taken off by the controller of volumes once no claim is bound. */
+const PROTECTION_FINALIZER = 'kubernetes.io/pv-protection';
+
 export interface ObservedVolume {
   /** The volume lies in this node's engine. */
   readonly here: boolean;
@@ -30,6 +33,8 @@ export function reconcileVolume(volume: PersistentVolume, observed: ObservedVolu
   const { name, deletionTimestamp, finalizers = [], resourceVersion } = volume.metadata;
   if (!observed.here || deletionTimestamp === undefined || !finalizers.includes(VOLUME_FINALIZER))
     return { actions: [] };
+  // While a claim is bound to it, its data stays, whoever has deleted the PersistentVolume.
+  if (finalizers.includes(PROTECTION_FINALIZER)) return { actions: [] };
   const handle = volume.spec?.csi?.volumeHandle ?? '';
   if (observed.exists && volume.spec?.persistentVolumeReclaimPolicy === 'Delete') {
     const because = 'its PersistentVolume is deleted, and its reclaim policy is Delete';

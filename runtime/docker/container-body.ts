@@ -104,9 +104,10 @@ function dockerMount(mount: Mount): Docker.MountSettings[] {
           Source: mount.source,
           Target: mount.target,
           ReadOnly: mount.readOnly,
-          BindOptions: { Propagation: mount.propagation ?? 'rprivate' } as NonNullable<
-            Docker.MountSettings['BindOptions']
-          >,
+          // Where nothing is asked for the engine knows best: private, but not for a folder that holds the engine's own, such as `/`.
+          ...(mount.propagation === undefined
+            ? {}
+            : { BindOptions: { Propagation: mount.propagation } as NonNullable<Docker.MountSettings['BindOptions']> }),
         },
       ];
     case 'volume':

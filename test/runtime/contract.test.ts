@@ -7,6 +7,7 @@ import { DockerRuntime } from '../../runtime/docker/docker-runtime.ts';
 import { normalizeImageReference } from '../../runtime/image-reference.ts';
 import { ensurePauseImage, PAUSE_IMAGE } from '../../runtime/pause-image.ts';
 import { SimulatedRuntime } from '../../runtime/simulated/simulated-runtime.ts';
+import { serverAddresses } from '../harness/servers.ts';
 import { BUSYBOX_IMAGE, ensureBusyboxImage } from './busybox-image.ts';
 
 const instance = `test-${randomBytes(4).toString('hex')}`;
@@ -30,7 +31,10 @@ async function until<T>(what: string, read: () => Promise<T | undefined | false>
   }
 }
 
-for (const runtime of [new SimulatedRuntime(), new DockerRuntime()] as ContainerRuntime[]) {
+const { dockerHost, busybox } = await serverAddresses();
+const docker = new DockerRuntime({ socketPath: new URL(dockerHost).pathname });
+
+for (const runtime of [new SimulatedRuntime(), docker] as ContainerRuntime[]) {
   t.test(`${runtime.kind} engine`, { timeout: 120_000 }, async (t) => {
     const real = runtime.kind === 'docker';
     const stop = new AbortController();
@@ -46,7 +50,7 @@ for (const runtime of [new SimulatedRuntime(), new DockerRuntime()] as Container
       network: { kind: 'network', network },
       ...more,
     });
-    if (real) await ensureBusyboxImage(runtime);
+    if (real) await ensureBusyboxImage(runtime, busybox);
     else await runtime.pullImage(BUSYBOX_IMAGE);
     const made = await runtime.ensureNetwork({ name: network, subnet, bridge: `rk${instance.slice(5)}`, labels });
     t.teardown(async () => {

@@ -1,6 +1,6 @@
 /** `GET /containerLogs/…`: a container's log as it was written, from where and as far as was asked. Called by server.ts. */
 import type { ServerResponse } from 'node:http';
-import { Transform, type Readable } from 'node:stream';
+import type { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import type { AgentContext } from '../agent-context.ts';
 import { findContainer, ServerError } from './find-container.ts';
@@ -31,7 +31,7 @@ export async function sendLogs(
   response.flushHeaders();
   try {
     if (limitBytes === undefined) await pipeline(log, response);
-    else await pipeline(log, atMost(limitBytes, log), response);
+    else await pipeline(atMost(limitBytes, log), response);
   } catch (error) {
     if (!gone.signal.aborted) throw error;
   } finally {
@@ -64,18 +64,13 @@ function sinceTime(context: AgentContext, query: URLSearchParams): number | unde
   return time;
 }
 
-function atMost(limitBytes: number, source: Readable): Transform {
+async function* atMost(limitBytes: number, source: Readable): AsyncGenerator<Buffer> {
   let left = limitBytes;
-  return new Transform({
-    transform(chunk: Buffer, _encoding, done) {
-      const part = chunk.subarray(0, left);
-      left -= part.length;
-      this.push(part);
-      if (left === 0) {
-        this.push(null);
-        source.destroy();
-      }
-      done();
-    },
-  });
+  if (left === 0) return;
+  for await (const chunk of source) {
+    const part = (chunk as Buffer).subarray(0, left);
+    left -= part.length;
+    yield part;
+    if (left === 0) return;
+  }
 }

@@ -9,12 +9,14 @@ import type { ApiObject } from '../../../api-schemas/schema.ts';
 import type { Container, Pod } from '../../../api-schemas/types/core-v1.ts';
 import { DockerRuntime } from '../../../runtime/docker/docker-runtime.ts';
 import { SimulatedRuntime } from '../../../runtime/simulated/simulated-runtime.ts';
+import { serverAddresses } from '../../harness/servers.ts';
 import { BUSYBOX_IMAGE, ensureBusyboxImage } from '../../runtime/busybox-image.ts';
 import { OneNode } from './one-node.ts';
 
 t.setTimeout(240_000);
-const docker = new DockerRuntime();
-await ensureBusyboxImage(docker);
+const { dockerHost, busybox } = await serverAddresses();
+const docker = new DockerRuntime({ socketPath: new URL(dockerHost).pathname });
+await ensureBusyboxImage(docker, busybox);
 
 const sh = (script: string, more: Partial<Container> = {}): Container => ({
   name: 'main',
@@ -142,7 +144,9 @@ t.test('what a container is given', { timeout: 60_000 }, async (t) => {
   t.match(log, /-rw-r--r-- +1 1000 +2000/, 'files in an emptyDir belong to fsGroup');
   const volume = await docker.inspectVolume(`${node.instance}-pv-1`);
   t.equal(readFileSync(join(volume?.mountpoint ?? '', 'file'), 'utf8'), 'kept\n', 'a claim is a volume of the engine');
-  const inspected = JSON.parse(spawnSync('docker', ['inspect', container?.id ?? '']).stdout.toString()) as {
+  const inspected = JSON.parse(
+    spawnSync('docker', ['--host', dockerHost, 'inspect', container?.id ?? '']).stdout.toString(),
+  ) as {
     HostConfig: Record<string, unknown>;
   }[];
   t.match(inspected[0]?.HostConfig, { Memory: 64 * 2 ** 20, CpuQuota: 50_000, CpuShares: 512 });
