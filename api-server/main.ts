@@ -85,7 +85,7 @@ export async function startApiServer(options: ApiServerOptions): Promise<{ port:
   if (past)
     startRetention({ ...connection, natsUrl, keys, past, isLive: (uid) => store.hasUid(uid), signal: stopping.signal });
   const readiness = async () => ({
-    log: await fault(log.lastSequence()),
+    log: log.connected ? await fault(log.lastSequence()) : 'there is no connection to NATS',
     cache: shelves.log.stream.complete ? undefined : 'still filling',
   });
   const server = new ApiServer({ services, tls, host: options.host, port: options.port, readiness });

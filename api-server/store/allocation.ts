@@ -37,25 +37,3 @@ export function lockWrite(write: Write, guard: number): Write {
     object: JSON.stringify(object),
   };
 }
-
-/** In this process one after the other, so that they do not refuse each other; but nobody waits long for one that hangs, since the lock alone is what keeps them apart. */
-export class Queue {
-  static readonly PATIENCE_MS = 1_000;
-  #last: Promise<unknown> = Promise.resolve();
-
-  run<T>(work: () => Promise<T>): Promise<T> {
-    const mine = atMost(this.#last, Queue.PATIENCE_MS).then(work);
-    this.#last = mine.catch(() => undefined);
-    return mine;
-  }
-}
-
-function atMost(promise: Promise<unknown>, milliseconds: number): Promise<void> {
-  return new Promise((resolve) => {
-    const timer = setTimeout(resolve, milliseconds);
-    void promise.then(() => {
-      clearTimeout(timer);
-      resolve();
-    });
-  });
-}

@@ -5,7 +5,7 @@
 import type { ApiObject, ResourceDefinition } from '../../api-schemas/schema.ts';
 import { rbacKinds } from '../authorization/escalation.ts';
 import type { Call } from '../call.ts';
-import type { Queue } from '../store/allocation.ts';
+import type { Queue } from '../store/turns.ts';
 import { namespaces } from './namespaces.ts';
 import { nodes } from './nodes.ts';
 import { persistentVolumeClaims, persistentVolumes } from './persistent-volumes.ts';

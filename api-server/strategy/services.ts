@@ -7,8 +7,8 @@ import type { ApiObject } from '../../api-schemas/schema.ts';
 import type { Service, ServicePort } from '../../api-schemas/types/core-v1.ts';
 import type { Call } from '../call.ts';
 import { invalid } from '../errors.ts';
-import { Queue } from '../store/allocation.ts';
 import { decode, type Entry } from '../store/entry.ts';
+import { Queue } from '../store/turns.ts';
 import type { Kind } from './kinds.ts';
 
 export interface ServiceRanges {

@@ -8,6 +8,7 @@ import { badRequest, staleWrite, StatusError } from '../errors.ts';
 import { sendEntry } from '../respond.ts';
 import { entryId, type Entry } from '../store/entry.ts';
 import type { ApiObject } from '../../api-schemas/schema.ts';
+import { Turns } from '../store/turns.ts';
 import { find } from './get.ts';
 import { mayTryAgain, writeChange } from './write.ts';
 
@@ -48,33 +49,46 @@ export async function changeObject(
   },
 ): Promise<Entry> {
   const subresource = options.subresource ?? (call.target.subresource === 'status' ? 'status' : undefined);
-  let entry = await findForWrite(call);
-  let verified = false;
-  for (let attempt = 0; ; attempt++) {
-    let refusal: StatusError | undefined;
-    try {
-      const proposed = await propose(entry);
-      const managedFields = options.managedFields?.();
-      const written = await writeChange(call, entry, proposed, {
-        verb: options.verb,
-        ...(managedFields && { managedFields }),
-        ...(subresource && { subresource }),
-      });
-      if (written !== entry || verified) return written;
-    } catch (error) {
-      if (error instanceof GuardError) {
-        if (!mayTryAgain(error, attempt)) throw staleWrite(call.definition, call.target.name);
-      } else if (error instanceof StatusError && !verified) refusal = error;
-      else throw error;
-    }
+  const write = async (entry: Entry): Promise<Entry> => {
+    const proposed = await propose(entry);
+    const managedFields = options.managedFields?.();
+    return writeChange(call, entry, proposed, {
+      verb: options.verb,
+      ...(managedFields && { managedFields }),
+      ...(subresource && { subresource }),
+    });
+  };
+  const entry = await findForWrite(call);
+  const outcome = await write(entry).catch(refusalOf);
+  if (!(outcome instanceof Error) && outcome !== entry) return outcome;
+  if (!(outcome instanceof GuardError)) {
     await call.services.store.current(call.definition);
-    verified = true;
-    const newest = await find({ ...call, query: AT_HAND });
-    if (newest === entry && refusal) throw refusal;
-    if (newest === entry) return entry;
-    entry = newest;
+    if ((await find({ ...call, query: AT_HAND })) === entry) {
+      if (outcome instanceof StatusError) throw outcome;
+      return entry;
+    }
   }
+  return turns.run(`${call.definition.group}/${call.definition.resource}/${entry.id}`, async () => {
+    for (let attempt = 0; ; attempt++) {
+      await call.services.store.current(call.definition);
+      const newest = await find({ ...call, query: AT_HAND });
+      try {
+        return await write(newest);
+      } catch (error) {
+        if (!(error instanceof GuardError)) throw error;
+        if (!mayTryAgain(error, attempt)) throw staleWrite(call.definition, call.target.name);
+      }
+    }
+  });
 }
+
+function refusalOf(error: unknown): StatusError | GuardError {
+  if (error instanceof StatusError || error instanceof GuardError) return error;
+  throw error;
+}
+
+/** Of those who were overtaken. */
+const turns = new Turns();
 
 const AT_HAND = new URLSearchParams({ resourceVersion: '0' });
 

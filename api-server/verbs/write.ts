@@ -17,7 +17,7 @@ import { decode, makeEntry, type Entry } from '../store/entry.ts';
 import type { Kind } from '../strategy/kinds.ts';
 
 /** How often a write that computes its object from the stored one is computed again when it was overtaken. */
-const MAX_RETRIES = 5;
+const MAX_RETRIES = 10;
 /** And when only the allocation of a number was. */
 const MAX_ALLOCATION_RETRIES = 100;
 
