@@ -3,8 +3,9 @@
  * https://kubernetes.io/docs/reference/using-api/api-concepts/#dry-run
  */
 import type { Call } from './call.ts';
-import { invalidOption } from './errors.ts';
+import { conflict, invalidOption } from './errors.ts';
 import type { RequestVerb } from './request.ts';
+import { decode, entryId } from './store/entry.ts';
 
 /** The meta/v1 kind that the query of a verb stands for. */
 const OPTIONS: Readonly<Partial<Record<RequestVerb, string>>> = {
@@ -15,6 +16,8 @@ const OPTIONS: Readonly<Partial<Record<RequestVerb, string>>> = {
   deletecollection: 'DeleteOptions',
 };
 
+/** Where controllers' Leases stand. */
+const LEASE_NAMESPACE = 'kube-system';
 const MAX_MANAGER_LENGTH = 128;
 const FIELD_VALIDATIONS = ['Ignore', 'Strict', 'Warn'];
 
@@ -24,10 +27,11 @@ export const optionsKind = (call: Pick<Call, 'target'>): string => OPTIONS[call.
 const unsupported = (value: unknown, supported: readonly string[]): string =>
   `Unsupported value: ${JSON.stringify(value)}: supported values: ${supported.map((each) => JSON.stringify(each)).join(', ')}`;
 
-/** Throws Invalid for an option that the verb does not know. */
-export function checkOptions(call: Pick<Call, 'target' | 'query'>): void {
+/** Throws Invalid for an option that the verb does not know, and Conflict for a writer that no longer leads. */
+export function checkOptions(call: Call): void {
   const { query, target } = call;
   if (!OPTIONS[target.verb]) return;
+  checkLease(call);
   for (const value of query.getAll('dryRun')) checkDryRun(call, value);
   const manager = query.get('fieldManager') ?? '';
   if (manager.length > MAX_MANAGER_LENGTH)
@@ -47,6 +51,21 @@ export function checkOptions(call: Pick<Call, 'target' | 'query'>): void {
   const validation = query.get('fieldValidation') ?? '';
   if (validation !== '' && !FIELD_VALIDATIONS.includes(validation))
     throw refused(call, 'fieldValidation', 'FieldValueNotSupported', unsupported(validation, FIELD_VALIDATIONS));
+}
+
+/**
+ * A controller names the Lease that it leads by in `Reckon-Lease: <name>/<holder>`. One that was paused and woke late is refused here, whatever it believes: another has taken the Lease by then.
+ */
+function checkLease({ request, services, definition, target }: Call): void {
+  const header = request.headers['reckon-lease'];
+  if (typeof header !== 'string') return;
+  const slash = header.indexOf('/');
+  const [name, holder] = [header.slice(0, slash), header.slice(slash + 1)];
+  const leases = services.registry.byResource('coordination.k8s.io', 'v1', 'leases');
+  const lease = leases && services.store.cache(leases).get(entryId({ namespace: LEASE_NAMESPACE, name }));
+  const holds = lease && (decode(lease)['spec'] as { holderIdentity?: string } | undefined)?.holderIdentity;
+  if (holds !== holder)
+    throw conflict(definition, target.name, `${holder} does not hold the lease ${name}, by which it writes`);
 }
 
 /** Also for the `dryRun` of a DeleteOptions body. */

@@ -13,6 +13,7 @@ import { runControllers } from '../sdk/run.ts';
 import { runProjection } from '../state/projection.ts';
 import { levelFromEnvironment } from './api-server.ts';
 import {
+  adminIdentity,
   databaseUrl,
   homeFolder,
   kubeconfigFile,
@@ -55,36 +56,76 @@ const agentRole = new Set(['pods', 'nodes', 'volumes', 'services']);
 export async function runNamed(names: readonly string[]): Promise<void> {
   const instance = await loadInstance(homeFolder());
   const logger = createLogger({ name: names.join(','), ...levelFromEnvironment() });
-  const running = await Promise.all(names.map((name) => runOne(name, instance, logger)));
+  const modules = await Promise.all(
+    names.filter((name) => name !== projectionName).map((name) => load(name, instance)),
+  );
+  const running = await Promise.all([
+    ...(names.includes(projectionName) ? [startProjection(instance, logger)] : []),
+    ...modules.flatMap((loaded) => (loaded.module.start === undefined ? [] : [startOne(loaded, instance, logger)])),
+    ...runTogether(
+      modules.filter(({ module }) => module.start === undefined),
+      instance,
+      logger,
+    ),
+  ]);
   await runUntilTold({ stop: async () => void (await Promise.all(running.map((one) => one.stop()))) }, logger);
 }
 
-async function runOne(name: string, instance: Instance, parent: Logger): Promise<Stoppable> {
-  if (name === projectionName) return startProjection(instance, parent);
+interface Loaded {
+  readonly name: string;
+  readonly file: string;
+  readonly module: ControllerModule;
+  /** Whose certificate it writes with. */
+  readonly identity: string;
+  readonly kubeconfig: string;
+}
+
+async function load(name: string, instance: Instance): Promise<Loaded> {
   const file = modulePath(name);
   const module = (await import(pathToFileURL(file).href)) as ControllerModule;
-  const identity = path.basename(path.dirname(file)) === name ? name : 'admin';
-  const logger = parent.child({ controller: name });
-  const kubeconfig = process.env['RECKON_KUBECONFIG'] || kubeconfigFile(instance.home, identity);
-  const url = natsUrl(instance, 'reader');
-  if (module.start !== undefined) {
-    const role: DatabaseRole = agentRole.has(name) ? 'agent' : 'reader';
-    return module.start({
-      name,
-      home: instance.home,
-      kubeconfig,
-      natsUrl: url,
-      databaseUrl: databaseUrl(instance, role),
-      runtime: process.env['RECKON_RUNTIME'] === 'simulated' ? 'simulated' : 'docker',
-      dockerHost: process.env['DOCKER_HOST'] || 'unix:///var/run/docker.sock',
-      settings: instance.settings,
-      tls: await readTls(instance.home, identity),
-      logger,
-    });
-  }
-  const controllers = module.controllers ?? (module.controller === undefined ? [] : [module.controller]);
-  if (controllers.length === 0) throw new Error(`${file} exports neither \`controller\` nor \`start\`.`);
-  return runControllers(controllers, { kubeconfig, natsUrl: url, logger });
+  const identity = path.basename(path.dirname(file)) === name ? name : adminIdentity;
+  return {
+    name,
+    file,
+    module,
+    identity,
+    kubeconfig: process.env['RECKON_KUBECONFIG'] || kubeconfigFile(instance.home, identity),
+  };
+}
+
+async function startOne(
+  { name, module, identity, kubeconfig }: Loaded,
+  instance: Instance,
+  logger: Logger,
+): Promise<Stoppable> {
+  const role: DatabaseRole = agentRole.has(name) ? 'agent' : 'reader';
+  const started = await module.start?.({
+    name,
+    home: instance.home,
+    kubeconfig,
+    natsUrl: natsUrl(instance, 'reader'),
+    databaseUrl: databaseUrl(instance, role),
+    runtime: process.env['RECKON_RUNTIME'] === 'simulated' ? 'simulated' : 'docker',
+    dockerHost: process.env['DOCKER_HOST'] || 'unix:///var/run/docker.sock',
+    settings: instance.settings,
+    tls: await readTls(instance.home, identity),
+    logger: logger.child({ controller: name }),
+  });
+  return started ?? { stop: async () => undefined };
+}
+
+/** All plain controllers of the process share one view of the log; each writes under its own name. */
+function runTogether(modules: readonly Loaded[], instance: Instance, logger: Logger): Promise<Stoppable>[] {
+  const kubeconfigs = new Map<string, string>();
+  const controllers = modules.flatMap(({ file, module, kubeconfig }) => {
+    const all = module.controllers ?? (module.controller === undefined ? [] : [module.controller]);
+    if (all.length === 0) throw new Error(`${file} exports neither \`controller\` nor \`start\`.`);
+    for (const controller of all) kubeconfigs.set(controller.name, kubeconfig);
+    return all;
+  });
+  if (controllers.length === 0) return [];
+  const kubeconfig = (name: string): string => kubeconfigs.get(name) ?? '';
+  return [runControllers(controllers, { kubeconfig, natsUrl: natsUrl(instance, 'reader'), logger })];
 }
 
 function modulePath(name: string): string {

@@ -19,6 +19,8 @@ export interface WriteOptions {
   readonly signal?: AbortSignal;
   /** Given up after this long, where that is sooner than usual. */
   readonly timeoutMs?: number;
+  /** The Lease of kube-system under which the writer acts, and the name it holds it by: the API server refuses the write once another holds it. */
+  readonly lease?: { readonly name: string; readonly holder: string };
   /** Told the sequence at which a write stands, as soon as the server has answered. */
   readonly onWritten?: (resource: ResourceRef, sequence: number) => void;
 }

@@ -13,7 +13,7 @@ import {
   SupersededError,
   type AnyAction,
 } from './carry-out.ts';
-import { ApiError, ApiUnreachableError, type Client } from './client.ts';
+import { ApiError, ApiUnreachableError, type Client, type WriteOptions } from './client.ts';
 import {
   type ActionFailure,
   type ApplyContext,
@@ -43,6 +43,8 @@ export interface ControllerLoopOptions {
   readonly client: Client;
   readonly recorder: EventRecorder;
   readonly logger: Logger;
+  /** The Lease that the controller leads by; absent where nobody leads. */
+  readonly lease?: WriteOptions['lease'] | undefined;
   /** Asked right before each write. */
   readonly mayAct: () => boolean;
   /** How long a write may be under way; undefined without leader election. */
@@ -228,6 +230,7 @@ export class ControllerLoop {
       onWritten: (resource, sequence) => this.#remember(memory, resource, sequence),
       mayWrite: () => this.#mayBegin(key, seen),
       writeTimeoutMs: () => this.#options.leaseLeftMs?.(),
+      lease: this.#options.lease,
     });
     return { client, key, causes, signal: this.#signal };
   }

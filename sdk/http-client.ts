@@ -119,11 +119,12 @@ export class HttpClient implements Client {
     options: WriteOptions,
     how: { contentType?: string; query?: Query } = {},
   ): Promise<T> {
-    const { causes, because, fieldManager, signal, timeoutMs, onWritten } = options;
+    const { causes, because, fieldManager, signal, timeoutMs, lease, onWritten } = options;
     const headers: Record<string, string> = {
       ...(how.contentType && { 'content-type': how.contentType }),
       ...(causes && causes.length > 0 && { 'reckon-cause': causes.slice(0, MAX_CAUSES).join(',') }),
       ...(because && { 'reckon-because': encodeURIComponent(because) }),
+      ...(lease && { 'reckon-lease': `${lease.name}/${lease.holder}` }),
     };
     const answer = await this.#transport.call({
       method,

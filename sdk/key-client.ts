@@ -12,6 +12,8 @@ export interface AttemptOptions {
   readonly fieldManager: string;
   readonly signal: AbortSignal;
   readonly onWritten: (resource: ResourceRef, sequence: number) => void;
+  /** Under which the attempt acts. */
+  readonly lease: WriteOptions['lease'] | undefined;
   /** Throws where nothing may be written any more. */
   readonly mayWrite: () => void;
   /** How long a write may take, so that it is not on its way when another replica leads. */
@@ -83,7 +85,7 @@ export class KeyClient implements Client {
   #write<Options extends WriteOptions>(
     options: Options | undefined,
   ): Options & Required<Pick<WriteOptions, 'fieldManager'>> {
-    const { mayWrite, causes, fieldManager, signal, onWritten } = this.#options;
+    const { mayWrite, causes, fieldManager, signal, lease, onWritten } = this.#options;
     mayWrite();
     const timeoutMs = this.#options.writeTimeoutMs();
     return {
@@ -91,6 +93,7 @@ export class KeyClient implements Client {
       fieldManager,
       signal,
       ...(timeoutMs !== undefined && { timeoutMs }),
+      ...(lease && { lease }),
       ...(options as Options),
       onWritten,
     };

@@ -111,6 +111,7 @@ interface OneController extends Omit<ControllerLoopOptions, 'mayAct' | 'leaseLef
 /** Ends once the stop has been asked for and what ran has ended. */
 async function runOne(one: OneController): Promise<void> {
   const { controller, client, world, recorder, logger, stopping, leading, options } = one;
+  const identity = options.identity ?? processIdentity();
   const drive = async (signal: AbortSignal, leader?: Leader): Promise<void> => {
     // Only the stop is gentle: where the lead is lost, everything ends at once.
     const lost = new AbortController();
@@ -122,6 +123,7 @@ async function runOne(one: OneController): Promise<void> {
       logger,
       mayAct: () => leader?.mayAct() ?? true,
       leaseLeftMs: leader && (() => leader.leaseLeftMs()),
+      lease: leader && { name: controller.name, holder: identity },
       signal: lost.signal,
     });
     leading.add(controller.name);
@@ -133,7 +135,6 @@ async function runOne(one: OneController): Promise<void> {
     leading.delete(controller.name);
   };
   if (options.leaderElection === false || controller.scope === 'node') return drive(stopping);
-  const identity = options.identity ?? processIdentity();
   const times = options.leaseTimes ?? KUBERNETES_LEASE_TIMES;
   const leader = new Leader({ name: controller.name, identity, client, logger, times });
   return leader.run(stopping, (signal) => drive(signal, leader));

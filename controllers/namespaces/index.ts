@@ -1,7 +1,7 @@
 /**
  * Namespaces: deleting one removes everything in it, whatever its kind.
  */
-import { EVERY_RESOURCE, keyIn, type ApiAction, type Controller } from '../../sdk/index.ts';
+import { EVERY_RESOURCE, keyIn, timestamp, type ApiAction, type Controller } from '../../sdk/index.ts';
 import { NAMESPACES, reconcile, type NamespaceObject, type Observed, type SweepAction } from './reconcile.ts';
 
 const EPHEMERAL = [
@@ -29,7 +29,7 @@ export const controller: Controller<NamespaceObject, Observed, ApiAction | Sweep
     const contents = terminating
       ? world.list(EVERY_RESOURCE, { namespace: key.name }).map((object) => ({ key: world.keyOf(object), object }))
       : [];
-    return { desired: namespace, observed: { contents, now: new Date(nowMs).toISOString().replace(/\.\d{3}Z$/, 'Z') } };
+    return { desired: namespace, observed: { contents, now: timestamp(nowMs) } };
   },
   reconcile,
   async apply({ namespace }, { client, causes, signal }) {

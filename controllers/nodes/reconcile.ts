@@ -3,7 +3,7 @@
  * https://kubernetes.io/docs/concepts/architecture/nodes/#heartbeats and .../scheduling-eviction/taint-and-toleration/
  */
 import type { Node, NodeCondition, Pod, Taint } from '../../api-schemas/types/core-v1.ts';
-import type { ApiAction, ApiObject, Plan } from '../../sdk/index.ts';
+import { milliseconds, timestamp, type ApiAction, type ApiObject, type Plan } from '../../sdk/index.ts';
 
 export type NodeObject = Node & ApiObject;
 export type PodObject = Pod & ApiObject;
@@ -28,8 +28,6 @@ const SILENT = {
   reason: 'NodeStatusUnknown',
   message: 'Kubelet stopped posting node status.',
 } as const;
-
-const rfc3339 = (ms: number): string => new Date(ms).toISOString().replace(/\.\d{3}Z$/, 'Z');
 
 export function reconcile(node: NodeObject, observed: Observed): Plan<ApiAction> {
   const { silentMs, nowMs } = observed;
@@ -57,7 +55,7 @@ function unknownConditions(conditions: readonly NodeCondition[], nowMs: number):
     ? conditions
     : [...conditions, { type: 'Ready', status: 'True' } as NodeCondition];
   return known.map((condition) =>
-    condition.status === 'Unknown' ? condition : { ...condition, ...SILENT, lastTransitionTime: rfc3339(nowMs) },
+    condition.status === 'Unknown' ? condition : { ...condition, ...SILENT, lastTransitionTime: timestamp(nowMs) },
   );
 }
 
@@ -70,7 +68,7 @@ function taintActions(node: NodeObject, wanted: string | undefined, nowMs: numbe
   if (right) return [];
   const effects = ['NoSchedule', 'NoExecute'] as const;
   const added: Taint[] =
-    wanted === undefined ? [] : effects.map((effect) => ({ key: wanted, effect, timeAdded: rfc3339(nowMs) }));
+    wanted === undefined ? [] : effects.map((effect) => ({ key: wanted, effect, timeAdded: timestamp(nowMs) }));
   const { name, uid, resourceVersion } = node.metadata;
   const all = [...taints.filter(({ key }) => !OURS.includes(key)), ...added];
   const because =
@@ -95,7 +93,7 @@ function notReady({ pods, nowMs }: Observed): ApiAction[] {
     if (conditions.find(({ type }) => type === 'Ready')?.status !== 'True') return [];
     const { name, namespace, uid, resourceVersion } = pod.metadata;
     const told = conditions.map((condition) =>
-      condition.type === 'Ready' ? { ...condition, status: 'False', lastTransitionTime: rfc3339(nowMs) } : condition,
+      condition.type === 'Ready' ? { ...condition, status: 'False', lastTransitionTime: timestamp(nowMs) } : condition,
     );
     const patch = { metadata: { uid, resourceVersion }, status: { conditions: told } };
     return [
@@ -123,7 +121,7 @@ function leavesAt(pod: PodObject, node: NodeObject): number | undefined {
           (!toleration.key || toleration.key === key) &&
           (toleration.operator === 'Exists' || (toleration.value ?? '') === (value ?? '')),
       );
-      const added = timeAdded === undefined ? 0 : Date.parse(timeAdded);
+      const added = milliseconds(timeAdded) ?? 0;
       if (tolerating.length === 0) return [added];
       const seconds = tolerating.flatMap(({ tolerationSeconds }) =>
         tolerationSeconds === undefined ? [] : [tolerationSeconds],

@@ -12,6 +12,7 @@ import {
   type Controller,
   type ObjectKey,
   type World,
+  timestamp,
 } from '../../sdk/index.ts';
 import { concernsNeighbours, type Neighbourhood } from './neighbours.ts';
 import { reconcile, type BindAction, type Claim, type Observed } from './reconcile.ts';
@@ -134,7 +135,7 @@ export function makeController(): Controller<PodObject, Observed, ApiAction | Bi
         claims: claimsOf(pod, world, tally),
         neighbourhood: neighbourhoodOf(pod, world, tally),
         preferredNode: choice?.nodeName,
-        now: new Date(nowMs).toISOString().replace(/\.\d{3}Z$/, 'Z'),
+        now: timestamp(nowMs),
       };
       return { desired: pod, observed };
     },
