@@ -71,7 +71,8 @@ export class LogView {
   /** `create pods default/web-1: 2 of 3 replicas are there`: what a controller did, and why. */
   #action(who: string, level: Level, fields: Record<string, unknown>): void {
     const { verb, resource, subresource, namespace, name, key, because, ...rest } = fields;
-    const where = [namespace ?? '', name ?? key ?? ''].filter(Boolean).join('/');
+    // An action of the controller's own names no object but the key; `name` is then the logger's.
+    const where = resource === undefined ? String(key ?? '') : [namespace ?? '', name ?? ''].filter(Boolean).join('/');
     const what = [verb, [resource, subresource].filter(Boolean).join('/'), where].filter(Boolean).join(' ');
     this.#show(
       who,
