@@ -9,7 +9,7 @@ import type { Logger } from '../../sdk/logger.ts';
 import type { ObjectKey } from '../../sdk/index.ts';
 import { instanceLabels, type AgentContext } from './agent-context.ts';
 import { AddressPool } from './addresses.ts';
-import { ADDRESS_LABEL, NODE_LABEL, POD_UID_LABEL } from './labels.ts';
+import { ADDRESS_LABEL, CONTAINER_LABEL, NODE_LABEL, POD_UID_LABEL } from './labels.ts';
 import { POD_RESOURCE, type Observed, type Pod, type PodAction, type RuntimeAction } from './observation.ts';
 import { Operations } from './operations.ts';
 import { PodObserver } from './observe.ts';
@@ -118,6 +118,8 @@ export class NodeAgent {
       logger,
       signal,
       onChange: enqueuePod,
+      isBeingStarted: (labels) =>
+        this.#operations?.isStarting(labels[POD_UID_LABEL] ?? '', labels[CONTAINER_LABEL] ?? '') === true,
       onAvailability: () => this.#enqueueAll(enqueuePod),
       onVolumeRemoved: (name) => logger.warn({ volume: name }, 'a volume was removed from the engine'),
     });

@@ -128,6 +128,10 @@ export class Operations {
     }
   }
 
+  isStarting(uid: string, container: string): boolean {
+    return this.starts.of(`${uid}/${container}`).inFlight;
+  }
+
   async idle(): Promise<void> {
     await Promise.all(
       [this.starts, this.pulls, this.volumeWork, this.removals, this.dataRemovals].map((attempts) => attempts.idle()),

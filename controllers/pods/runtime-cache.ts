@@ -23,6 +23,8 @@ export interface RuntimeCacheOptions {
   readonly signal: AbortSignal;
   /** A container of this pod has changed. */
   readonly onChange: (pod: PodIdentity) => void;
+  /** An operation is just starting the container with these labels, and calls `refresh` when it has. */
+  readonly isBeingStarted: (labels: Readonly<Record<string, string>>) => boolean;
   /** Everything may have changed: the engine went away, or came back. */
   readonly onAvailability: (available: boolean) => void;
   readonly onVolumeRemoved: (name: string) => void;
@@ -35,8 +37,6 @@ export class RuntimeCache {
   readonly #images = new Map<string, Image | 'absent'>();
   /** Ids being inspected; true when another change came in meanwhile. */
   readonly #refreshing = new Map<string, boolean>();
-  /** Containers that an operation has in hand: it says itself when they are to be looked at. */
-  readonly #inHand = new Set<string>();
   #available = false;
   #relisting: Promise<void> | undefined;
   #relistAgain = false;
@@ -72,7 +72,7 @@ export class RuntimeCache {
             break;
           case 'container':
             if (event.action === 'destroy') this.#forget(event.id);
-            else if (!this.#inHand.has(event.id)) void this.refresh(event.id);
+            else if (this.#matters(event.action, event.labels)) void this.refresh(event.id);
             break;
           case 'image':
             this.#images.clear();
@@ -103,14 +103,8 @@ export class RuntimeCache {
     return this.#containers.get(id);
   }
 
-  /** Events about this container are not looked at until `refresh` is called for it. */
-  takeInHand(id: string): void {
-    this.#inHand.add(id);
-  }
-
   /** Reads one container anew. */
   async refresh(id: string): Promise<void> {
-    this.#inHand.delete(id);
     if (this.#refreshing.has(id)) {
       this.#refreshing.set(id, true);
       return;
@@ -186,6 +180,12 @@ export class RuntimeCache {
         await new Promise((resolve) => setTimeout(resolve, RETRY_MS));
       }
     }
+  }
+
+  /** What makes a container another than it was known to be. Who starts one reads it anew when it has started. */
+  #matters(action: string, labels: Readonly<Record<string, string>>): boolean {
+    if (action === 'create' || action === 'start') return !this.#options.isBeingStarted(labels);
+    return action === 'die' || action === 'pause' || action === 'unpause';
   }
 
   #put(container: Container): void {

@@ -216,7 +216,6 @@ async function create(
 ): Promise<string> {
   try {
     const id = await context.runtime.createContainer(spec);
-    context.cache.takeInHand(id);
     if (container !== undefined) context.record(pod, 'Normal', 'Created', `Created container: ${container.name}`);
     return id;
   } catch (error) {
