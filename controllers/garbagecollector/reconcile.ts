@@ -57,10 +57,12 @@ function deleting(object: ApiObject, key: ObjectKey, dependents: readonly Depend
     );
   }
   if (!finalizers.includes(FOREGROUND)) return [];
-  const blocking = dependents.filter(({ object: dependent }) =>
-    dependent.metadata.ownerReferences?.some((reference) => reference.uid === uid && reference.blockOwnerDeletion),
+  const isBlocked = dependents.some(
+    ({ object: { metadata } }) =>
+      metadata.uid !== uid &&
+      metadata.ownerReferences?.some((reference) => reference.uid === uid && reference.blockOwnerDeletion),
   );
-  if (blocking.length === 0) return [release(object, key, FOREGROUND, 'no dependent holds it any longer')];
+  if (!isBlocked) return [release(object, key, FOREGROUND, 'no dependent holds it any longer')];
   // Each dependent decides for itself whether another owner keeps it; see `owned`.
   return [];
 }

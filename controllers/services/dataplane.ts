@@ -1,9 +1,11 @@
 /**
  * The node's kernel: holds what every Service calls for, and loads all of it as one table. Changes that come together are loaded together; the table is loaded again from time to time, and so
- * mended if somebody has touched it.
+ * mended if somebody has touched it. Connections that stand keep their target, as the kernel tracks them; so does a UDP client that goes on sending from one port to a pod that is gone, until it
+ * pauses for half a minute (Kubernetes ends such flows by hand; we do not).
  */
 import { spawn } from 'node:child_process';
 import { existsSync, readdirSync, writeFileSync } from 'node:fs';
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { Logger } from '../../sdk/index.ts';
 import { renderRuleset, type RulesetOptions } from './ruleset.ts';
 import type { PortRule } from './service-rules.ts';
@@ -12,6 +14,8 @@ export interface DataplaneOptions extends RulesetOptions {
   /** The bridge of the pods' network. */
   readonly bridge: () => string | undefined;
   readonly logger: Logger;
+  /** Gives the kernel a script; for tests. */
+  readonly nft?: (script: string) => Promise<void>;
 }
 
 const GATHER_MS = 15;
@@ -21,7 +25,10 @@ const NFT_TIMEOUT_MS = 10_000;
 export class Dataplane {
   readonly #options: DataplaneOptions;
   readonly #rules = new Map<string, readonly PortRule[]>();
-  #loading: Promise<void> | undefined;
+  /** The load that is about to begin, for all who come until then. */
+  #gathering: Promise<void> | undefined;
+  /** The load that runs. One after the other: an older text must never come last. */
+  #running: Promise<void> = Promise.resolve();
   #reloader: NodeJS.Timeout | undefined;
 
   constructor(options: DataplaneOptions) {
@@ -65,33 +72,43 @@ export class Dataplane {
   }
 
   #soon(): Promise<void> {
-    this.#loading ??= new Promise<void>((resolve, reject) => {
-      setTimeout(() => {
-        this.#loading = undefined;
-        this.#load().then(resolve, reject);
-      }, GATHER_MS);
+    this.#gathering ??= sleep(GATHER_MS).then(() => {
+      this.#gathering = undefined;
+      return this.#load();
     });
-    return this.#loading;
+    return this.#gathering;
   }
 
-  async #load(): Promise<void> {
-    this.#openBridge();
-    await nft(renderRuleset([...this.#rules.values()].flat(), this.#options));
+  #load(): Promise<void> {
+    const load = this.#running.then(() => {
+      this.#openBridge();
+      return (this.#options.nft ?? nft)(renderRuleset([...this.#rules.values()].flat(), this.#options));
+    });
+    this.#running = load.catch(() => undefined);
+    return load;
   }
 
-  /** Lets a pod reach itself through its Service, and the host's loopback reach pods through node ports. */
+  /** Lets a pod reach itself through its Service, the host's loopback reach pods through node ports, and answers between pods come back through the node. */
   #openBridge(): void {
     const bridge = this.#options.bridge();
     if (bridge === undefined) return;
-    try {
-      writeFileSync(`/proc/sys/net/ipv4/conf/${bridge}/route_localnet`, '1');
-      const ports = `/sys/class/net/${bridge}/brif`;
-      if (existsSync(ports)) for (const port of readdirSync(ports)) writeFileSync(`${ports}/${port}/hairpin_mode`, '1');
-    } catch (error) {
-      this.#options.logger.warn(
-        { err: error, bridge },
-        'the bridge could not be opened; pods may not reach themselves through their Services',
-      );
+    const ports = `/sys/class/net/${bridge}/brif`;
+    const files = [
+      `/proc/sys/net/ipv4/conf/${bridge}/route_localnet`,
+      `/sys/class/net/${bridge}/bridge/nf_call_iptables`,
+      ...(existsSync(ports) ? readdirSync(ports).map((port) => `${ports}/${port}/hairpin_mode`) : []),
+    ];
+    for (const file of files) {
+      try {
+        writeFileSync(file, '1');
+      } catch (error) {
+        // A container that has just ended takes its port with it.
+        if ((error as NodeJS.ErrnoException).code === 'ENOENT') continue;
+        this.#options.logger.warn(
+          { err: error, file },
+          'the bridge could not be opened; pods may not reach themselves through their Services',
+        );
+      }
     }
   }
 }

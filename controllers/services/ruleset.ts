@@ -1,7 +1,7 @@
 /**
  * All Services of the node as one nftables table, in the text that `nft -f` takes: loaded whole and at once, so that the kernel never has half of it. Pure.
  */
-import type { PortRule } from './service-rules.ts';
+import type { PortRule, Target } from './service-rules.ts';
 
 export interface RulesetOptions {
   /** The instance's own table, so that instances on one machine leave each other alone. */
@@ -15,15 +15,60 @@ const block = (kind: string, name: string, lines: readonly string[]): string =>
 const elements = (items: readonly string[]): string[] =>
   items.length === 0 ? [] : [`elements = { ${items.join(', ')} }`];
 
-/** One connection goes to one target, chosen at random. */
-function serviceChain({ id, protocol, targets }: PortRule): string {
-  const choices = targets.map(({ address, port }, index) => `${index} : ${address} . ${port}`);
+/** Clients are dealt into so many lots, and each lot goes to one target. */
+const LOTS = 256;
+
+/**
+ * Which target each lot has: the one that weighs most for it. Nothing is remembered, so the choice outlives every reload, and only the lots of a target that goes move elsewhere. There is no
+ * time-out after which a client may go elsewhere (`timeoutSeconds`): it stays.
+ */
+export function lotsOf(targets: readonly Target[]): Target[] {
+  const weighed = targets.map((target) => ({ target, name: `${target.address}:${target.port}` }));
+  return Array.from({ length: LOTS }, (_, lot) => {
+    const weights = weighed.map(({ target, name }) => ({ target, weight: weightOf(`${lot}/${name}`) }));
+    return weights.reduce((best, next) => (next.weight > best.weight ? next : best)).target;
+  });
+}
+
+/** FNV-1a, stirred once more (as MurmurHash3 ends) so that names that differ little weigh very differently. */
+function weightOf(text: string): number {
+  let hash = 0x811c9dc5;
+  for (let index = 0; index < text.length; index++) hash = Math.imul(hash ^ text.charCodeAt(index), 0x01000193);
+  hash = Math.imul(hash ^ (hash >>> 16), 0x85ebca6b);
+  hash = Math.imul(hash ^ (hash >>> 13), 0xc2b2ae35);
+  return (hash ^ (hash >>> 16)) >>> 0;
+}
+
+/** One connection goes to one target: chosen at random, or by the client's address. */
+function serviceChain({ id, protocol, targets, sticky }: PortRule): string {
+  const choices = sticky ? lotsOf(targets) : targets;
+  const by = sticky ? `jhash ip saddr mod ${LOTS} seed 1` : `numgen random mod ${targets.length}`;
+  const elementOf = ({ address, port }: Target, index: number) => `${index} : ${address} . ${port}`;
   return block('chain', `svc_${id}`, [
-    `meta l4proto ${protocol} dnat ip to numgen random mod ${targets.length} map { ${choices.join(', ')} }`,
+    `meta l4proto ${protocol} dnat ip to ${by} map { ${choices.map(elementOf).join(', ')} }`,
   ]);
 }
 
-export function renderRuleset(rules: readonly PortRule[], { table, podCidr }: RulesetOptions): string {
+/** What several Services claim (an external address and port, say) goes to the first: the kernel would refuse the whole table. */
+function undisputed(rules: readonly PortRule[]): PortRule[] {
+  const takenPorts = new Set<string>();
+  const takenIds = new Set<string>();
+  const isFree = (taken: Set<string>, key: string): boolean => !taken.has(key) && Boolean(taken.add(key));
+  return [...rules]
+    .sort((a, b) => (a.id < b.id ? -1 : 1))
+    .filter(({ id }) => isFree(takenIds, id))
+    .map((rule) => {
+      const { protocol, port, nodePort } = rule;
+      return {
+        ...rule,
+        addresses: rule.addresses.filter((address) => isFree(takenPorts, `${address}/${protocol}/${port}`)),
+        nodePort: nodePort !== undefined && isFree(takenPorts, `*/${protocol}/${nodePort}`) ? nodePort : undefined,
+      };
+    });
+}
+
+export function renderRuleset(wanted: readonly PortRule[], { table, podCidr }: RulesetOptions): string {
+  const rules = undisputed(wanted);
   const served = rules.filter(({ targets }) => targets.length > 0);
   const unserved = rules.filter(({ targets }) => targets.length === 0);
   const intake = (rule: PortRule) => rule.addresses.map((address) => `${address} . ${rule.protocol} . ${rule.port}`);

@@ -27,6 +27,8 @@ export interface PortRule {
   readonly nodePort: number | undefined;
   /** In order; empty when nobody is ready, and then connections are refused. */
   readonly targets: readonly Target[];
+  /** A client always gets the same target, for as long as that is there (`sessionAffinity: ClientIP`). */
+  readonly sticky?: boolean;
 }
 
 const isAddress = (text: string | undefined): text is string => text !== undefined && /^\d+\.\d+\.\d+\.\d+$/.test(text);
@@ -46,6 +48,7 @@ export function rulesOf(service: ServiceObject, slices: readonly SliceObject[]):
       port: port.port,
       nodePort: spec.type === 'NodePort' || spec.type === 'LoadBalancer' ? port.nodePort : undefined,
       targets: targetsOf(port.name ?? '', port.protocol ?? 'TCP', slices),
+      ...(spec.sessionAffinity === 'ClientIP' && { sticky: true }),
     };
   });
 }

@@ -2,16 +2,17 @@
  * Volumes: claims find or get a volume, and volumes end as their reclaim policy says. Two small controllers in one process, since neither means anything without the other. The volumes themselves
  * are made and removed by the node's agent, which alone speaks to the container runtime.
  */
-import type { Node } from '../../api-schemas/types/core-v1.ts';
-import { keyIn, type ApiObject, type Controller, type World } from '../../sdk/index.ts';
+import { keyIn, matchesNodeSelector, type ApiObject, type Controller, type World } from '../../sdk/index.ts';
 import {
   CLAIMS,
   CLASSES,
   NODES,
   PODS,
+  SELECTED_NODE,
   VOLUMES,
   type ClaimObject,
   type ClassObject,
+  type NodeObject,
   type PodObject,
   type VolumeObject,
 } from './objects.ts';
@@ -35,8 +36,38 @@ const claimsOf = ({ metadata, spec }: PodObject): string[] =>
 
 const hasEnded = ({ status }: PodObject): boolean => status?.phase === 'Succeeded' || status?.phase === 'Failed';
 
-const isReady = ({ status, spec }: Node & ApiObject): boolean =>
+/** A pod without a node will find that the claim is going, and not start. An ephemeral volume serves its pod only until that has ended. */
+const uses = (pod: PodObject, claim: string): boolean =>
+  Boolean(pod.spec?.nodeName) &&
+  (pod.spec?.volumes ?? []).some(
+    ({ name, persistentVolumeClaim, ephemeral }) =>
+      persistentVolumeClaim?.claimName === claim ||
+      (ephemeral !== undefined && `${pod.metadata.name}-${name}` === claim && !hasEnded(pod)),
+  );
+
+const isReady = ({ status, spec }: NodeObject): boolean =>
   !spec?.unschedulable && status?.conditions?.find(({ type }) => type === 'Ready')?.status === 'True';
+
+const readyNodes = (world: World): NodeObject[] =>
+  world
+    .list<NodeObject>(NODES)
+    .filter(isReady)
+    .sort((a, b) => (a.metadata.name < b.metadata.name ? -1 : 1));
+
+/** What was last said about a claim that waits hung on this; by claim. The claim's end takes it away. */
+const lastNews = new Map<string, string>();
+
+/** Everything that may change why a claim waits, but for the volumes that come and go. */
+function isNews(claim: ClaimObject, storageClass: ClassObject | undefined, world: World): boolean {
+  const { uid = '', annotations } = claim.metadata;
+  const { volumeName } = claim.spec ?? {};
+  const named = volumeName ? world.get<VolumeObject>(VOLUMES, '', volumeName)?.spec?.claimRef?.uid : undefined;
+  const node = annotations?.[SELECTED_NODE];
+  const news = JSON.stringify([storageClass?.metadata.uid, node, readyNodes(world).length > 0, volumeName, named]);
+  const isNew = lastNews.get(uid) !== news;
+  lastNews.set(uid, news);
+  return isNew;
+}
 
 const claims: Controller<ClaimObject, ObservedClaim> = {
   name: 'persistentvolumeclaims',
@@ -59,29 +90,25 @@ const claims: Controller<ClaimObject, ObservedClaim> = {
     {
       resource: NODES,
       keysFor: (object, previous, world) =>
-        previous && isReady(object as Node & ApiObject) === isReady(previous as Node & ApiObject)
-          ? []
-          : unboundClaims(world),
+        previous && isReady(object as NodeObject) === isReady(previous as NodeObject) ? [] : unboundClaims(world),
     },
   ],
   observe(key, world) {
     const claim = world.get<ClaimObject>(CLAIMS, key.namespace, key.name);
     if (!claim) return undefined;
-    const pods = world.list<PodObject>(PODS, { namespace: key.namespace });
+    const { deletionTimestamp, uid = '' } = claim.metadata;
     const className = claim.spec?.storageClassName;
+    const storageClass = className ? world.get<ClassObject>(CLASSES, '', className) : undefined;
+    if (deletionTimestamp) lastNews.delete(uid);
+    const pods = deletionTimestamp ? world.list<PodObject>(PODS, { namespace: key.namespace }) : [];
     return {
       desired: claim,
       observed: {
         volumes: world.list<VolumeObject>(VOLUMES),
-        storageClass: className ? world.get<ClassObject>(CLASSES, '', className) : undefined,
-        users: pods
-          .filter((pod) => !hasEnded(pod) && claimsOf(pod).includes(key.name))
-          .map(({ metadata }) => metadata.name),
-        readyNodes: world
-          .list<Node & ApiObject>(NODES)
-          .filter(isReady)
-          .map(({ metadata }) => metadata.name)
-          .sort(),
+        storageClass,
+        users: pods.filter((pod) => uses(pod, key.name)).map(({ metadata }) => metadata.name),
+        readyNodes: readyNodes(world),
+        isNews: !deletionTimestamp && isNews(claim, storageClass, world),
       },
     };
   },
@@ -100,13 +127,26 @@ const volumes: Controller<VolumeObject, ObservedVolume> = {
           .filter(({ spec }) => spec?.claimRef?.uid === object.metadata.uid)
           .map(({ metadata }) => keyIn(VOLUMES, '', metadata.name)),
     },
+    {
+      resource: NODES,
+      keysFor: (_object, previous, world) =>
+        previous === undefined
+          ? []
+          : world
+              .list<VolumeObject>(VOLUMES)
+              .filter(({ metadata }) => metadata.deletionTimestamp)
+              .map(({ metadata }) => keyIn(VOLUMES, '', metadata.name)),
+    },
   ],
   observe(key, world) {
     const volume = world.get<VolumeObject>(VOLUMES, '', key.name);
     if (!volume) return undefined;
     const { namespace = '', name = '', uid } = volume.spec?.claimRef ?? {};
     const claim = name ? world.get<ClaimObject>(CLAIMS, namespace, name) : undefined;
-    return { desired: volume, observed: { claim: claim?.metadata.uid === uid ? claim : undefined } };
+    const terms = volume.spec?.nodeAffinity?.required?.nodeSelectorTerms;
+    const isNodeGone =
+      terms !== undefined && !world.list<NodeObject>(NODES).some((node) => matchesNodeSelector(terms, node));
+    return { desired: volume, observed: { claim: claim?.metadata.uid === uid ? claim : undefined, isNodeGone } };
   },
   reconcile: reconcileVolume,
 };

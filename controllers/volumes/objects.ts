@@ -2,7 +2,7 @@
  * The objects that volumes are about, and the names by which they find each other. Used by both reconcilers of this folder.
  * https://kubernetes.io/docs/concepts/storage/persistent-volumes/
  */
-import type { PersistentVolume, PersistentVolumeClaim, Pod } from '../../api-schemas/types/core-v1.ts';
+import type { Node, PersistentVolume, PersistentVolumeClaim, Pod } from '../../api-schemas/types/core-v1.ts';
 import type { StorageClass } from '../../api-schemas/types/storage-v1.ts';
 import type { ApiAction, ApiObject } from '../../sdk/index.ts';
 
@@ -10,6 +10,7 @@ export type ClaimObject = PersistentVolumeClaim & ApiObject;
 export type VolumeObject = PersistentVolume & ApiObject;
 export type ClassObject = StorageClass & ApiObject;
 export type PodObject = Pod & ApiObject;
+export type NodeObject = Node & ApiObject;
 
 const core = (resource: string) => ({ group: '', version: 'v1', resource });
 export const CLAIMS = core('persistentvolumeclaims');
@@ -20,6 +21,8 @@ export const CLASSES = { group: 'storage.k8s.io', version: 'v1', resource: 'stor
 
 /** The driver whose volumes are Docker volumes on a node. */
 export const DRIVER = 'docker.reckon.dev';
+/** Stands in a class whose volumes are made by hand. */
+export const NO_PROVISIONER = 'kubernetes.io/no-provisioner';
 /** Taken off by the node's agent once the Docker volume is removed. */
 export const DRIVER_FINALIZER = 'docker.reckon.dev/volume';
 export const CLAIM_FINALIZER = 'kubernetes.io/pvc-protection';

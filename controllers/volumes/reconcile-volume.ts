@@ -3,7 +3,9 @@
  */
 import type { ApiAction, Plan } from '../../sdk/index.ts';
 import {
+  BOUND_BY_CONTROLLER,
   DRIVER_FINALIZER,
+  PROVISIONED_BY,
   release,
   VOLUME_FINALIZER,
   VOLUMES,
@@ -14,34 +16,60 @@ import {
 export interface Observed {
   /** The claim that the volume's reference names, by uid; undefined when it is gone. */
   readonly claim: ClaimObject | undefined;
+  /** No node that the volume could be on is left. */
+  readonly isNodeGone: boolean;
 }
 
-export function reconcile(volume: VolumeObject, { claim }: Observed): Plan<ApiAction> {
-  const reference = volume.spec?.claimRef;
-  // A reference without a uid reserves the volume for a claim to come.
-  const phase = !reference?.uid
-    ? 'Available'
-    : claim
-      ? claim.spec?.volumeName === volume.metadata.name
-        ? 'Bound'
-        : 'Available'
-      : 'Released';
+export function reconcile(volume: VolumeObject, observed: Observed): Plan<ApiAction> {
+  const phase = phaseOf(volume, observed);
   const status = { ...volume.status, phase };
-  if (volume.metadata.deletionTimestamp) return { actions: ending(volume, phase), status };
+  if (volume.metadata.deletionTimestamp) return { actions: ending(volume, phase, observed), status };
+  const rejoined = unbind(volume, observed);
+  if (rejoined) return { actions: [rejoined] };
   if (phase !== 'Released' || volume.spec?.persistentVolumeReclaimPolicy !== 'Delete') return { actions: [], status };
   const { name, uid = '' } = volume.metadata;
-  const because = `its claim ${reference?.namespace}/${reference?.name} is gone and its reclaim policy is Delete`;
+  const { namespace, name: claimName } = volume.spec.claimRef ?? {};
+  const because = `no claim ${namespace}/${claimName} has it any longer, and its reclaim policy is Delete`;
   return { actions: [{ verb: 'delete', resource: VOLUMES, name, uid, because }], status };
 }
 
-/** A bound volume stays; a released one waits for its node's agent to remove the data, unless the data is to be kept. */
-function ending(volume: VolumeObject, phase: string): ApiAction[] {
+/** Its claim has found itself another volume. */
+const isJilted = ({ metadata }: VolumeObject, { claim }: Observed): boolean =>
+  Boolean(claim?.spec?.volumeName) && claim?.spec?.volumeName !== metadata.name;
+
+/** Made for that claim alone: nobody else may have it. */
+const isMadeToMeasure = ({ metadata, spec }: VolumeObject): boolean =>
+  metadata.annotations?.[PROVISIONED_BY] !== undefined && spec?.persistentVolumeReclaimPolicy === 'Delete';
+
+function phaseOf(volume: VolumeObject, observed: Observed): 'Available' | 'Bound' | 'Released' {
+  // A reference without a uid reserves the volume for a claim to come.
+  if (!volume.spec?.claimRef?.uid) return 'Available';
+  if (!observed.claim) return 'Released';
+  if (isJilted(volume, observed)) return isMadeToMeasure(volume) ? 'Released' : 'Available';
+  return observed.claim.spec?.volumeName === volume.metadata.name ? 'Bound' : 'Available';
+}
+
+/** Frees a volume whose claim is bound to another; what a person has reserved stays reserved. */
+function unbind(volume: VolumeObject, observed: Observed): ApiAction | undefined {
+  if (!volume.spec?.claimRef?.uid || !isJilted(volume, observed) || isMadeToMeasure(volume)) return undefined;
+  const { name, uid, resourceVersion, annotations } = volume.metadata;
+  const byUs = annotations?.[BOUND_BY_CONTROLLER] !== undefined;
+  const patch = {
+    metadata: { uid, resourceVersion, ...(byUs && { annotations: { [BOUND_BY_CONTROLLER]: null } }) },
+    spec: { claimRef: byUs ? null : { uid: null } },
+  };
+  const because = `claim ${volume.spec.claimRef.namespace}/${volume.spec.claimRef.name} is bound to another volume`;
+  return { verb: 'patch', resource: VOLUMES, name, patch, because };
+}
+
+/** A bound volume stays; a released one waits for its node's agent to remove the data, unless the data is to be kept, or is gone with its node. */
+function ending(volume: VolumeObject, phase: string, { isNodeGone }: Observed): ApiAction[] {
   if (phase === 'Bound') return [];
   const keeps = volume.spec?.persistentVolumeReclaimPolicy !== 'Delete';
-  const due = [VOLUME_FINALIZER, ...(keeps ? [DRIVER_FINALIZER] : [])].filter((finalizer) =>
+  const due = [VOLUME_FINALIZER, ...(keeps || isNodeGone ? [DRIVER_FINALIZER] : [])].filter((finalizer) =>
     volume.metadata.finalizers?.includes(finalizer),
   );
-  return due.length === 0
-    ? []
-    : [release(volume, due, keeps ? 'the volume is unbound and its data is kept' : 'the volume is unbound')];
+  if (due.length === 0) return [];
+  const rest = keeps ? ', and its data is kept' : isNodeGone ? ', and its node is gone' : '';
+  return [release(volume, due, `the volume is unbound${rest}`)];
 }

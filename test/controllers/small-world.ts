@@ -130,7 +130,10 @@ export class SmallWorld implements World {
     const standing = structuredClone(this.standing<T>(object));
     if (!standing) throw fault(404, 'NotFound', `${object.kind} ${object.metadata.name} not found`);
     change(standing);
-    return this.#write(this.keyOf(object), standing);
+    const { deletionTimestamp, finalizers = [] } = standing.metadata;
+    if (deletionTimestamp && finalizers.length === 0) this.#remove(this.keyOf(object));
+    else return this.#write(this.keyOf(object), standing);
+    return standing;
   }
 
   delete(
@@ -296,8 +299,7 @@ export class Driver {
       if (sequence > 0) this.#written.set(keyText(key), sequence);
     };
     for (const action of plan.actions) {
-      if (action.verb === 'event')
-        this.events.push(`${action.reason} ${action.about.metadata.name}: ${action.message}`);
+      const event = action.verb === 'event' ? action : action.event;
       if ('resource' in action || action.verb === 'event') done(world.carryOut(action));
       else
         await this.#controller.apply?.(action, {
@@ -306,6 +308,7 @@ export class Driver {
           causes: [],
           signal: new AbortController().signal,
         });
+      if (event) this.events.push(`${event.reason} ${event.about.metadata.name}: ${event.message}`);
     }
     if (plan.status && !sameJson(plan.status, observation.desired['status'] ?? {})) {
       const object = { ...observation.desired, status: plan.status };
