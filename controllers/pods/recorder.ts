@@ -4,10 +4,10 @@
  */
 import type { Container } from '../../runtime/container-runtime.ts';
 import type { AgentState } from '../../state/runtime-state.ts';
-import type { ContainerFacts } from '../../state/runtime-facts.ts';
+import type { AddressFacts, ContainerFacts } from '../../state/runtime-facts.ts';
 import type { AgentContext } from './agent-context.ts';
 import { instanceLabels } from './agent-context.ts';
-import { ATTEMPT_LABEL, CAUSE_LABEL, CONTAINER_LABEL, podOf } from './labels.ts';
+import { ATTEMPT_LABEL, CAUSE_LABEL, CONTAINER_LABEL, podOf, type PodIdentity } from './labels.ts';
 
 const FLUSH_MS = 200;
 const SNAPSHOT_MS = 60_000;
@@ -21,6 +21,7 @@ export class RuntimeRecorder {
   readonly #context: AgentContext;
   readonly #state: AgentState;
   readonly #recorded = new Map<string, Container>();
+  #recordedAddresses = '';
   #snapshotDue = true;
   #seen = -1;
   #lastSnapshotMs = 0;
@@ -85,18 +86,29 @@ export class RuntimeRecorder {
       await this.#state.removeContainer(nodeName, id);
       this.#recorded.delete(id);
     }
+    const addresses = this.#addresses();
+    if (JSON.stringify(addresses) === this.#recordedAddresses) return;
+    await this.#state.recordSnapshot(nodeName, { addresses });
+    this.#recordedAddresses = JSON.stringify(addresses);
+  }
+
+  #addresses(): AddressFacts[] {
+    const { cache, addresses } = this.#context;
+    const owners = new Map<string, PodIdentity>();
+    for (const { labels } of cache.all()) {
+      const pod = podOf(labels);
+      if (pod !== undefined) owners.set(pod.uid, pod);
+    }
+    return [...addresses.entries()].map(([podUid, address]) => {
+      const pod = owners.get(podUid);
+      return { address, podUid, ...(pod === undefined ? {} : { podNamespace: pod.namespace, podName: pod.name }) };
+    });
   }
 
   async #snapshot(): Promise<void> {
-    const { cache, runtime, nodeName, addresses, instance, now } = this.#context;
+    const { cache, runtime, nodeName, instance, now } = this.#context;
     const containers = [...cache.all()];
     const [images, volumes] = await Promise.all([runtime.listImages(), runtime.listVolumes(instanceLabels(instance))]);
-    const owners = new Map(
-      containers.flatMap(({ labels }) => {
-        const pod = podOf(labels);
-        return pod === undefined ? [] : [[pod.uid, pod] as const];
-      }),
-    );
     await this.#state.recordSnapshot(nodeName, {
       containers: containers.map(factsOf),
       images: images.map(({ id, tags, sizeBytes }) => ({ id, tags, sizeBytes })),
@@ -107,10 +119,7 @@ export class RuntimeRecorder {
         ...(mountpoint === '' ? {} : { mountpoint }),
         ...(createdAtMs === 0 ? {} : { createdAt: new Date(createdAtMs).toISOString() }),
       })),
-      addresses: [...addresses.entries()].map(([podUid, address]) => {
-        const pod = owners.get(podUid);
-        return { address, podUid, ...(pod === undefined ? {} : { podNamespace: pod.namespace, podName: pod.name }) };
-      }),
+      addresses: this.#addresses(),
     });
     this.#recorded.clear();
     for (const container of containers) this.#recorded.set(container.id, container);
