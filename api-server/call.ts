@@ -40,6 +40,8 @@ export interface Call {
   readonly requestId: string;
   /** Sequences that this request answers to, from the `Reckon-Cause` header. */
   readonly causes: readonly number[];
+  /** The moment that is read: ages are told from there. Absent: now. */
+  readonly asOfMs?: number;
   /** Aborted when the client has gone or the server stops. */
   readonly signal: AbortSignal;
 }

@@ -93,7 +93,7 @@ function tableOptions(call: Call, resourceVersion: string): TableOptions {
   return {
     resourceVersion,
     includeObject: include === 'None' || include === 'Object' ? include : 'Metadata',
-    nowMs: Date.now(),
+    nowMs: call.asOfMs ?? Date.now(),
     version: representationOf(call).version ?? 'v1',
   };
 }

@@ -164,6 +164,39 @@ export class History {
     });
   }
 
+  /** Where a read at a sequence stands: there, or at the end of the transaction that it is in the middle of. */
+  moment(sequence: number): Promise<number> {
+    return answered(() => this.#moment(sequence));
+  }
+
+  /** When the newest record at or before a sequence was written; undefined before the first. */
+  timeAt(sequence: number): Promise<string | undefined> {
+    return answered(async () => {
+      const query = sql<{
+        time: string;
+      }>`select time from records where sequence <= ${sequence} order by sequence desc limit 1`;
+      return (await query.execute(this.#db)).rows[0]?.time;
+    });
+  }
+
+  /** The newest life of a name: its first known record and its newest (a tombstone where it has ended). */
+  newestLife(key: ObjectKey): Promise<{ readonly first: Version; readonly last: Version } | undefined> {
+    return answered(async () => {
+      const query = sql<VersionRow>`
+        select ${versionColumns}
+        from resources k
+        cross join lateral (
+          select * from lifetimes where resource = k.id and namespace = ${key.namespace} and name = ${key.name}
+          order by first_sequence desc limit 1
+        ) l
+        join records r on r.lifetime = l.first_sequence and r.sequence in (l.first_sequence, l.sequence)
+        where k."group" = ${key.group} and k.resource = ${key.resource}
+        order by r.sequence`;
+      const [first, last] = (await query.execute(this.#db)).rows.map(toVersion);
+      return first && { first, last: last ?? first };
+    });
+  }
+
   /** Every object of a resource as it was at a sequence; pages of one sequence fit together. */
   listAt(filter: ResourceFilter, sequence: number, options: { after?: PageStart; limit: number }): Promise<ListPage> {
     const limit = bounded(options.limit);

@@ -2,6 +2,7 @@
  * Reads at past revisions, from the projection's history: whole resources as they stood, and the events that memory no longer has. What the history cannot answer is 410 Gone, what it cannot answer now is 503.
  */
 import type { ApiObject, ResourceDefinition } from '../../api-schemas/schema.ts';
+import type { ObjectKey } from '../../event-log/event-log.ts';
 import { HistoryBehindError, HistoryGoneError, StateUnavailableError } from '../../state/errors.ts';
 import { MAX_PAGE, type Change, type History, type PageStart, type Version } from '../../state/history.ts';
 import { expired, unavailable } from '../errors.ts';
@@ -10,6 +11,14 @@ import type { WatchEvent } from './resource-cache.ts';
 import type { Sealer } from './seal.ts';
 
 type Scope = Pick<ResourceDefinition, 'group' | 'resource' | 'selectableFields' | 'storage'>;
+
+/** How long a read waits for the projection to come to what the log has had all along. */
+const REACH_MS = 2_500;
+
+/** A version with its object opened: sealed fields too. */
+export interface OpenVersion extends Omit<Version, 'object'> {
+  readonly object: ApiObject;
+}
 
 export class Past {
   readonly #history: History;
@@ -20,19 +29,71 @@ export class Past {
     this.#sealer = sealer;
   }
 
-  /** Every object of the resource as it stood at a revision, by namespace and name. */
-  async entriesAt(scope: Scope, revision: number): Promise<readonly Entry[]> {
+  /** Every object of the resource, or of one namespace, as it stood at a revision, by namespace and name. */
+  async entriesAt(scope: Scope, revision: number, namespace?: string): Promise<readonly Entry[]> {
     requireRecorded(scope, revision);
+    const { group, resource } = scope;
+    const filter = { group, resource, ...(namespace && { namespace }) };
     const entries: Entry[] = [];
     let after: PageStart | undefined;
     do {
       const page = await translated(revision, () =>
-        this.#history.listAt(scope, revision, { ...(after && { after }), limit: MAX_PAGE }),
+        this.#history.listAt(filter, revision, { ...(after && { after }), limit: MAX_PAGE }),
       );
       for (const version of page.items) entries.push(await this.#entry(scope, version));
       after = page.next;
     } while (after);
     return entries;
+  }
+
+  /** One object as it stood at a revision; undefined where it was not alive. */
+  async entryAt(scope: Scope, key: ObjectKey, revision: number): Promise<Entry | undefined> {
+    requireRecorded(scope, revision);
+    const version = await translated(revision, () => this.#history.objectAt(key, revision));
+    return version && this.#entry(scope, version);
+  }
+
+  /** Where a read at a revision stands, once the history has come so far: there, or at the end of its transaction. */
+  momentAt(revision: number): Promise<number> {
+    return translated(revision, async () => {
+      await this.#history.reach(revision, REACH_MS);
+      return this.#history.moment(revision);
+    });
+  }
+
+  /** The last revision at or before a time; `newest` is the log's. 0 before the first. */
+  sequenceAt(time: Date, newest: number): Promise<number> {
+    return translated(newest, async () => {
+      const cursor = await this.#history.cursor();
+      const sequence = await this.#history.sequenceAt(time);
+      // Something later is recorded, so nothing of that time is still to come.
+      if (sequence < cursor.sequence || cursor.sequence >= newest) return sequence;
+      await this.#history.reach(newest, REACH_MS);
+      return this.#history.sequenceAt(time);
+    });
+  }
+
+  /** When the newest record at or before a revision was written, in milliseconds. */
+  async timeOf(revision: number): Promise<number | undefined> {
+    const time = await translated(revision, () => this.#history.timeAt(revision));
+    return time === undefined ? undefined : Date.parse(time);
+  }
+
+  /** Versions under a name, newest first, over all its lives. `before` is exclusive. */
+  async versions(key: ObjectKey, options: { before?: number; limit: number }): Promise<readonly OpenVersion[]> {
+    const versions = await translated(options.before ?? 0, () => this.#history.versions(key, options));
+    return Promise.all(versions.map((version) => this.#open(version)));
+  }
+
+  async recordAt(sequence: number): Promise<OpenVersion | undefined> {
+    const version = await translated(sequence, () => this.#history.recordAt(sequence));
+    return version && this.#open(version);
+  }
+
+  /** The first and the newest record of the newest life of a name. */
+  async newestLife(key: ObjectKey): Promise<{ first: OpenVersion; last: OpenVersion } | undefined> {
+    const life = await translated(0, () => this.#history.newestLife(key));
+    return life && { first: await this.#open(life.first), last: await this.#open(life.last) };
   }
 
   /** The events after one revision up to another, in order, one page; `position` is where it ends. */
@@ -65,6 +126,12 @@ export class Past {
 
   close(): Promise<void> {
     return this.#history.close();
+  }
+
+  async #open(version: Version): Promise<OpenVersion> {
+    const object = JSON.parse(version.object) as ApiObject;
+    await this.#sealer.unseal(object);
+    return { ...version, object };
   }
 
   async #event(scope: Scope, change: Change): Promise<WatchEvent> {

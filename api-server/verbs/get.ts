@@ -4,11 +4,33 @@
  */
 import { keyOf, type Call } from '../call.ts';
 import { badRequest, futureRevision, notFound } from '../errors.ts';
+import { standpoint, type Standpoint } from '../memory/moment.ts';
 import { sendEntry } from '../respond.ts';
 import { entryId, type Entry } from '../store/entry.ts';
 
 export async function get(call: Call): Promise<void> {
-  sendEntry(call, await find(call));
+  const moment = await momentOf(call);
+  if (!moment) return sendEntry(call, await find(call));
+  sendEntry({ ...call, asOfMs: moment.timeMs }, await findAt(call, moment.revision));
+}
+
+/** Where a read with `?at=` stands; the answer says so in its `Reckon-Revision` header. Undefined for a read of the present. */
+export async function momentOf(call: Call): Promise<Standpoint | undefined> {
+  const at = call.query.get('at');
+  if (at === null) return undefined;
+  for (const other of ['resourceVersion', 'resourceVersionMatch'])
+    if (call.query.get(other)) throw badRequest(`at: cannot be given together with ${other}`);
+  const moment = await standpoint(call, at, 'at');
+  call.response.setHeader('Reckon-Revision', String(moment.revision));
+  return moment;
+}
+
+/** The object as it stood at a past revision. Throws NotFound where it was not alive. */
+async function findAt(call: Call, revision: number): Promise<Entry> {
+  const { definition, services, target } = call;
+  const entry = await services.past?.entryAt(definition, keyOf(call), revision);
+  if (!entry) throw notFound(definition, target.name);
+  return entry;
 }
 
 /** The object the call names, read by the call's `resourceVersion`. Throws NotFound. */

@@ -8,7 +8,7 @@ import { sendList } from '../respond.ts';
 import type { Entry } from '../store/entry.ts';
 import { tooOld } from '../store/past.ts';
 import { METADATA_FIELDS, parseFieldSelector, parseLabelSelector } from '../store/selectors.ts';
-import { parseRevision, readAtLeast } from './get.ts';
+import { momentOf, parseRevision, readAtLeast } from './get.ts';
 
 export type EntryPredicate = (entry: Entry) => boolean;
 
@@ -32,6 +32,8 @@ interface Snapshot {
   readonly scope: string;
   readonly revision: number;
   readonly entries: readonly Entry[];
+  /** Of a list of the past. */
+  readonly asOfMs?: number;
   readonly expiresAt: number;
 }
 
@@ -50,9 +52,11 @@ export async function list(call: Call): Promise<void> {
   const token = query.get('continue');
   checkRevisionMatch(call, token);
   const { snapshot, start } = token ? resume(token, scopeOf(call)) : { snapshot: await take(call), start: 0 };
+  if (snapshot.asOfMs !== undefined) call.response.setHeader('Reckon-Revision', String(snapshot.revision));
   const end = limit > 0 ? Math.min(start + limit, snapshot.entries.length) : snapshot.entries.length;
   const remaining = snapshot.entries.length - end;
-  sendList(call, {
+  const asOf = snapshot.asOfMs === undefined ? call : { ...call, asOfMs: snapshot.asOfMs };
+  sendList(asOf, {
     entries: start === 0 && remaining === 0 ? snapshot.entries : snapshot.entries.slice(start, end),
     revision: snapshot.revision,
     ...(remaining > 0 && { continueToken: suspend(snapshot, end), ...(!selects(call) && { remaining }) }),
@@ -95,6 +99,12 @@ async function take(call: Call): Promise<Snapshot> {
   const { definition, services, query } = call;
   const filter = entryFilter(call);
   const expiresAt = Date.now() + SNAPSHOT_LIFE_MS;
+  const moment = await momentOf(call);
+  if (moment) {
+    const { revision, timeMs: asOfMs } = moment;
+    const entries = (await services.past?.entriesAt(definition, revision, call.target.namespace)) ?? [];
+    return { scope: scopeOf(call), revision, entries: filter ? entries.filter(filter) : entries, asOfMs, expiresAt };
+  }
   if (query.get('resourceVersionMatch') === 'Exact') {
     const revision = parseRevision(query.get('resourceVersion') ?? '');
     const entries = await entriesAt(call, revision);

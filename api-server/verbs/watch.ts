@@ -4,7 +4,7 @@
  * https://kubernetes.io/docs/reference/using-api/api-concepts/#efficient-detection-of-changes
  */
 import type { Call } from '../call.ts';
-import { invalidOption, StatusError } from '../errors.ts';
+import { badRequest, invalidOption, StatusError } from '../errors.ts';
 import { isTrue } from '../request.ts';
 import { openWatch, type WatchStream } from '../respond.ts';
 import { tooOld } from '../store/past.ts';
@@ -25,6 +25,7 @@ export async function watch(call: Call): Promise<void> {
   const initial = query.has('sendInitialEvents') ? isTrue(query.get('sendInitialEvents')) : from === 0;
   const bookmarks = isTrue(query.get('allowWatchBookmarks'));
 
+  if (query.has('at')) throw badRequest('at: a watch begins at a resourceVersion');
   checkInitialEvents(call);
   if (initial) await readAtLeast(call, given);
   else if (from > stream.position) await readAtLeast(call, given);

@@ -33,7 +33,7 @@ export interface RequestOptions {
   readonly type?: string;
   /** Shorthand for the Accept header. */
   readonly accept?: string;
-  /** Null: no certificate. Default `admin`. */
+  /** Null: no certificate. With its groups as `jane|developers,testers`; without, those of a controller. Default `admin`. */
   readonly user?: string | null;
   readonly timeoutMs?: number;
 }
@@ -98,8 +98,9 @@ const issued = new Map<string, KeyAndCertificate>();
 const credentialsOf = (user: string): KeyAndCertificate => {
   let pair = issued.get(user);
   if (!pair) {
-    const organizations = user === 'admin' ? ['system:masters'] : ['system:controllers'];
-    issued.set(user, (pair = issueCertificate(authority, { commonName: user, organizations, hosts: [] }, nowMs)));
+    const [commonName = '', groups = user === 'admin' ? 'system:masters' : 'system:controllers'] = user.split('|');
+    const organizations = groups.split(',').filter(Boolean);
+    issued.set(user, (pair = issueCertificate(authority, { commonName, organizations, hosts: [] }, nowMs)));
   }
   return pair;
 };
@@ -117,6 +118,8 @@ export interface ApiOptions {
   readonly serviceCidr?: string;
   readonly nodePortRange?: readonly [number, number];
   readonly eventTtlSeconds?: number;
+  /** Absent: without the past. */
+  readonly databaseUrl?: string;
 }
 
 export async function startApi(t: Teardown, options: ApiOptions = {}): Promise<Api> {
@@ -140,6 +143,7 @@ export async function startApi(t: Teardown, options: ApiOptions = {}): Promise<A
     serviceCidr: options.serviceCidr ?? '10.97.0.0/20',
     nodePortRange: options.nodePortRange ?? [30000, 32767],
     ...(options.eventTtlSeconds !== undefined && { eventTtlSeconds: options.eventTtlSeconds }),
+    ...(options.databaseUrl !== undefined && { databaseUrl: options.databaseUrl }),
     logger,
   });
   const reader = await openLogReader({ url: natsUrl, prefix, stream: 'log', logger });

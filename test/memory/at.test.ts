@@ -1,0 +1,208 @@
+/**
+ * `?at=`: a random history is written through the API, and what its answers said is kept; then every kind, at many moments, by revision and by time, must be as it was.
+ */
+import { setTimeout as sleep } from 'node:timers/promises';
+import t from 'tap';
+import { parseMoment } from '../../api-server/memory/moment.ts';
+import { startApi, type Answer, type Json } from '../api-server/api.ts';
+import { startWithPast, type Stage } from './stage.ts';
+
+const WRITES = 200;
+const MOMENTS = 40;
+const SEED = Number(process.env['RECKON_SEED'] ?? Math.floor(Math.random() * 2 ** 31));
+
+/** mulberry32 */
+function randomFrom(seed: number): (below: number) => number {
+  let state = seed;
+  return (below) => {
+    state = (state + 0x6d2b79f5) | 0;
+    let mixed = Math.imul(state ^ (state >>> 15), 1 | state);
+    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
+    return Math.floor((((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32) * below);
+  };
+}
+
+const NAMESPACES = ['blue', 'green'];
+const KINDS = [
+  { root: '/api/v1', resource: 'configmaps', kind: 'ConfigMap', apiVersion: 'v1' },
+  { root: '/api/v1', resource: 'secrets', kind: 'Secret', apiVersion: 'v1' },
+  { root: '/apis/apps/v1', resource: 'deployments', kind: 'Deployment', apiVersion: 'apps/v1' },
+] as const;
+type Kind = (typeof KINDS)[number];
+
+/** What stood after each write, as the answers told it. */
+interface Step {
+  readonly revision: number;
+  /** Between this write and the next. */
+  readonly time: string;
+  readonly alive: ReadonlyMap<string, Json>;
+}
+
+function objectOf(kind: Kind, name: string, value: string): Json {
+  const base = { apiVersion: kind.apiVersion, kind: kind.kind, metadata: { name } };
+  if (kind.kind === 'ConfigMap') return { ...base, data: { value } };
+  if (kind.kind === 'Secret') return { ...base, stringData: { value } };
+  const labels = { app: name };
+  const template = { metadata: { labels }, spec: { containers: [{ name: 'main', image: `app:${value}` }] } };
+  return { ...base, spec: { replicas: value.length, selector: { matchLabels: labels }, template } };
+}
+
+async function writeHistory({ api }: Stage): Promise<Step[]> {
+  const random = randomFrom(SEED);
+  const alive = new Map<string, Json>();
+  const steps: Step[] = [];
+  for (let count = 0; count < WRITES; count++) {
+    const kind = KINDS[random(KINDS.length)]!;
+    const namespace = NAMESPACES[random(2)]!;
+    const name = `thing-${random(6)}`;
+    const id = `${kind.resource}/${namespace}/${name}`;
+    const collection = `${kind.root}/namespaces/${namespace}/${kind.resource}`;
+    const known = alive.get(id);
+    let answer: Answer;
+    if (known === undefined) answer = await api.post(collection, objectOf(kind, name, `v${count}`));
+    else if (random(4) === 0) answer = await api.delete(`${collection}/${name}?propagationPolicy=Background`);
+    else if (kind.kind === 'Deployment' && random(2) === 0)
+      answer = await api.patch(`${collection}/${name}/status`, 'merge', { status: { replicas: count } });
+    else answer = await api.patch(`${collection}/${name}`, 'merge', { metadata: { labels: { step: `s${count}` } } });
+    if (answer.status >= 300) throw new Error(answer.text);
+    if (answer.body.kind === 'Status') alive.delete(id);
+    else alive.set(id, answer.body);
+    await sleep(3);
+    steps.push({
+      revision: Number(answer.headers['reckon-revision']),
+      time: new Date().toISOString(),
+      alive: new Map(alive),
+    });
+    await sleep(3);
+  }
+  return steps;
+}
+
+const expectedList = (step: Step, kind: Kind, namespace: string): Json[] =>
+  [...step.alive]
+    .filter(([id]) => id.startsWith(`${kind.resource}/${namespace}/`))
+    .sort(([a], [b]) => (a < b ? -1 : 1))
+    .map(([, object]) => object);
+
+t.test('the past, by revision and by time, is as it was', async (t) => {
+  t.comment(`seed ${SEED}`);
+  const stage = await startWithPast(t);
+  const { api } = stage;
+  for (const name of NAMESPACES)
+    await api.post('/api/v1/namespaces', { apiVersion: 'v1', kind: 'Namespace', metadata: { name } });
+  const steps = await writeHistory(stage);
+  const random = randomFrom(SEED + 1);
+
+  await t.test('lists and objects at many moments', async (t) => {
+    for (let moment = 0; moment < MOMENTS; moment++) {
+      const step = steps[random(steps.length)]!;
+      const kind = KINDS[random(KINDS.length)]!;
+      const namespace = NAMESPACES[random(2)]!;
+      const collection = `${kind.root}/namespaces/${namespace}/${kind.resource}`;
+      const at = moment % 2 === 0 ? String(step.revision) : step.time;
+      const list = await api.get(`${collection}?at=${at}`);
+      t.equal(list.status, 200, list.text);
+      t.equal(list.headers['reckon-revision'], String(step.revision));
+      t.equal(list.body.metadata.resourceVersion, String(step.revision));
+      const expected = expectedList(step, kind, namespace);
+      t.strictSame(list.body.items, expected, `${collection} at ${at}`);
+      const [one] = expected;
+      if (one) t.strictSame((await api.get(`${collection}/${one.metadata.name}?at=${at}`)).body, one);
+    }
+  });
+
+  await t.test('an object that did not live then is not found', async (t) => {
+    const first = steps[0]!;
+    const later = [...steps.at(-1)!.alive.values()].find((object) => !aliveAt(first, object));
+    const where = KINDS.find(({ kind }) => kind === later.kind)!;
+    const target = `${where.root}/namespaces/${later.metadata.namespace}/${where.resource}/${later.metadata.name}`;
+    t.equal((await api.get(target)).status, 200);
+    const { status, body } = await api.get(`${target}?at=${first.revision}`);
+    t.equal(status, 404);
+    t.equal(body.reason, 'NotFound');
+  });
+
+  await t.test('pages of one moment fit together, and selectors select', async (t) => {
+    const step = steps.at(-20)!;
+    const names: string[] = [];
+    let token = '';
+    do {
+      const page = await api.get(`/api/v1/configmaps?at=${step.revision}&limit=2&continue=${token}`);
+      t.equal(page.headers['reckon-revision'], String(step.revision));
+      for (const { metadata } of page.body.items) names.push(`${metadata.namespace}/${metadata.name}`);
+      token = page.body.metadata.continue ?? '';
+    } while (token);
+    const all = NAMESPACES.flatMap((namespace) => expectedList(step, KINDS[0], namespace));
+    t.strictSame(
+      names.filter((name) => !name.endsWith('kube-root-ca.crt')),
+      all.map(({ metadata }) => `${metadata.namespace}/${metadata.name}`),
+    );
+    const selected = all.find(({ metadata }) => metadata.labels?.step);
+    if (!selected) return;
+    const { step: label } = selected.metadata.labels;
+    const answer = await api.get(`/api/v1/configmaps?at=${step.revision}&labelSelector=step%3D${label}`);
+    t.strictSame(answer.body.items, [selected]);
+  });
+
+  await t.test('kubectl prints it as a table', async (t) => {
+    const step = steps.at(-1)!;
+    const raw = await api.kubectl(['get', '--raw', `/apis/apps/v1/namespaces/blue/deployments?at=${step.revision}`]);
+    t.strictSame(JSON.parse(raw).items, expectedList(step, KINDS[2], 'blue'));
+    const table = await api.get(`/apis/apps/v1/namespaces/blue/deployments?at=${step.revision}`, {
+      accept: 'application/json;as=Table;v=v1;g=meta.k8s.io',
+    });
+    t.equal(table.body.kind, 'Table');
+    t.equal(table.body.rows.length, expectedList(step, KINDS[2], 'blue').length);
+  });
+
+  await t.test('what cannot be answered says why', async (t) => {
+    const maps = '/api/v1/namespaces/blue/configmaps';
+    for (const at of ['soon', '', '25:00', '1.5', '2026-13-01T00:00:00Z', '99999999', '2999-01-01T00:00:00Z']) {
+      const { status, body } = await api.get(`${maps}?at=${encodeURIComponent(at)}`);
+      t.equal(status, 400, at);
+      t.match(body.message, /^at: Invalid value: /);
+    }
+    t.match((await api.get(`${maps}?at=soon`)).body.message, /expected a revision .* time of day .* 2h/);
+    t.equal((await api.get(`${maps}?at=5w`)).status, 410, 'before the first record');
+    t.equal((await api.get(`${maps}?at=0`)).status, 410);
+    t.equal((await api.get('/api/v1/namespaces/blue/events?at=1s')).status, 410, 'Events are not in the history');
+    t.equal((await api.get(`${maps}?at=3&resourceVersion=3`)).status, 400);
+    t.equal((await api.get(`${maps}?at=3&watch=true`)).status, 400);
+    const asked = await api.get('/api/v1/namespaces/blue/secrets?at=1s', { user: 'nobody-in-particular' });
+    t.equal(asked.status, 403, 'the past of a thing is for those who may see it now');
+  });
+});
+
+const aliveAt = (step: Step, { kind, metadata }: Json): boolean =>
+  [...step.alive.values()].some(
+    (other) =>
+      other.kind === kind && other.metadata.name === metadata.name && other.metadata.namespace === metadata.namespace,
+  );
+
+t.test('without a database the past is unavailable, and says so', async (t) => {
+  const api = await startApi(t);
+  const { status, body, headers } = await api.get('/api/v1/namespaces/default?at=now');
+  t.equal(status, 503);
+  t.match(body.message, /past/);
+  t.ok(headers['retry-after']);
+});
+
+t.test('a moment is read as it was written', async (t) => {
+  const nowMs = Date.parse('2026-03-02T09:00:00Z');
+  const timeOf = (text: string): string | undefined => {
+    const moment = parseMoment(text, nowMs);
+    return moment !== undefined && moment !== 'now' && 'timeMs' in moment
+      ? new Date(moment.timeMs).toISOString()
+      : undefined;
+  };
+  t.equal(timeOf('08:30'), '2026-03-02T08:30:00.000Z');
+  t.equal(timeOf('10:42'), '2026-03-01T10:42:00.000Z', 'yesterday, when today it is not yet');
+  t.equal(timeOf('2h'), '2026-03-02T07:00:00.000Z');
+  t.equal(timeOf('1d12h ago'), '2026-02-28T21:00:00.000Z');
+  t.equal(timeOf('2026-03-02T09:30:00+01:00'), '2026-03-02T08:30:00.000Z');
+  t.equal(timeOf('2026-03-02T09:30:00 01:00'), '2026-03-02T08:30:00.000Z', 'a plus sign that was not escaped');
+  t.strictSame(parseMoment('17', nowMs), { revision: 17 });
+  t.equal(parseMoment('now', nowMs), 'now');
+  for (const wrong of ['', '-1', '2x', '24:00', '2026-03-02', '1e9', 'h'])
+    t.equal(parseMoment(wrong, nowMs), undefined);
+});
