@@ -166,7 +166,8 @@ export class ApiServer {
     this.#open.add(gone);
     response.once('close', () => {
       this.#open.delete(gone);
-      gone.abort();
+      // An abort costs as much as a small answer; after a complete one nobody is left to hear it.
+      if (!response.writableFinished) gone.abort();
     });
     return {
       services,
@@ -201,6 +202,8 @@ export class ApiServer {
     if (url.pathname === '/healthz' || url.pathname === '/livez')
       return sendBytes({ response }, 200, Buffer.from('ok'), 'text/plain');
     if (url.pathname === '/readyz') return this.#answerReadiness(response, url.searchParams.has('verbose'));
+    const issuer = this.#options.services.tokens.document(url.pathname);
+    if (issuer) return sendBytes({ response }, 200, Buffer.from(JSON.stringify(issuer.value)), issuer.contentType);
     const document = this.#documents.get(url.pathname, request.headers.accept);
     if (!document) throw noSuchPath();
     if (document.etag) response.setHeader('ETag', document.etag);

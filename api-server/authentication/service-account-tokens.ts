@@ -18,6 +18,7 @@ import type { ObjectStore } from '../store/object-store.ts';
 import { serviceAccountGroups, serviceAccountUser, type Identity } from './identity.ts';
 
 export const ISSUER = 'https://kubernetes.default.svc.cluster.local';
+const KEYS_PATH = '/openid/v1/jwks';
 const CLAIMS = 'kubernetes.io';
 /** A verified signature is remembered: checking one costs more than answering a small request. */
 const MAX_REMEMBERED = 10_000;
@@ -84,10 +85,30 @@ export class ServiceAccountTokens {
     this.#keyId = createHash('sha256').update(der).digest('base64url');
   }
 
-  /** The public half, as `/openid/v1/jwks` serves it. */
-  jwks(): unknown {
-    const jwk = this.#public.export({ format: 'jwk' });
-    return { keys: [{ use: 'sig', ...jwk, kid: this.#keyId, alg: 'ES256' }] };
+  /** What others need to believe the tokens without asking. https://kubernetes.io/docs/tasks/configure-pod-container/configure-service-account/#service-account-issuer-discovery */
+  document(path: string): { readonly value: unknown; readonly contentType: string } | undefined {
+    switch (path.replace(/\/$/, '')) {
+      case '/.well-known/openid-configuration':
+        return {
+          contentType: 'application/json',
+          value: {
+            issuer: ISSUER,
+            jwks_uri: `${ISSUER}${KEYS_PATH}`,
+            response_types_supported: ['id_token'],
+            subject_types_supported: ['public'],
+            id_token_signing_alg_values_supported: ['ES256'],
+          },
+        };
+      case KEYS_PATH: {
+        const jwk = this.#public.export({ format: 'jwk' });
+        return {
+          contentType: 'application/jwk-set+json',
+          value: { keys: [{ use: 'sig', ...jwk, kid: this.#keyId, alg: 'ES256' }] },
+        };
+      }
+      default:
+        return undefined;
+    }
   }
 
   issue(options: {
