@@ -8,7 +8,7 @@ import type { CommandResult } from '../../cli/set-up/command.ts';
 import { ensureHelloImage } from '../../cli/start/hello-image.ts';
 import type { Container } from '../../runtime/container-runtime.ts';
 import { DockerRuntime } from '../../runtime/docker/docker-runtime.ts';
-import { ApiError } from '../../sdk/client.ts';
+import { ApiError, ApiUnreachableError } from '../../sdk/client.ts';
 import { HttpClient, readKubeconfig, type ResourceRef } from '../../sdk/index.ts';
 import { docker } from '../harness/docker-cleaning.ts';
 import { serverAddresses, uniqueName, type Teardown } from '../harness/servers.ts';
@@ -63,13 +63,23 @@ export async function until<T>(
   const { timeoutMs = defaultUntilMs, everyMs = defaultPollMs } = options;
   const untilMs = Date.now() + timeoutMs;
   for (;;) {
-    const answer = await ask();
+    const answer = await unlessAway(ask);
     if (answer !== undefined && answer !== false) return answer;
     if (Date.now() > untilMs) {
       const seen = options.seen === undefined ? '' : `; last seen: ${JSON.stringify(options.seen(), undefined, 1)}`;
       throw new Error(`waited ${timeoutMs} ms for ${what}${seen}`);
     }
     await sleep(everyMs);
+  }
+}
+
+/** An API server that is away, or says that it cannot now, has no answer yet. */
+async function unlessAway<T>(ask: () => Promise<T> | T): Promise<T | undefined> {
+  try {
+    return await ask();
+  } catch (error) {
+    if (error instanceof ApiUnreachableError || (error instanceof ApiError && error.code >= 500)) return undefined;
+    throw error;
   }
 }
 

@@ -542,6 +542,8 @@ t.test('kubectl run, expose, wait, top of the list', aside(), async (t) => {
   await space.kubectl('expose deployment quick --port=80 --target-port=8080');
   t.match(await space.kubectl('get service quick'), /quick\s+ClusterIP\s+10\./);
   t.match(await space.kubectl('get all'), /deployment\.apps\/quick/);
-  await space.kubectl(['delete', 'all', '--all', '--grace-period=1']);
+  await space.kubectl('delete deployment,service --all');
+  // A shorter grace holds for pods that are ending already.
+  await space.kubectl('delete pods --all --grace-period=1');
   await until('everything to be gone', async () => (await space.containers()).length === 0);
 });
