@@ -56,16 +56,21 @@ const keysRequests = [
   `$JS.API.CONSUMER.*.*.${keysStream}.>`,
 ];
 
-/** Answers come to a subject of the user's own, so that nobody overhears another's. */
-const answersTo = (user: string): string[] => [`_INBOX.${user}.>`];
+const answersTo = (user: string): string => `_INBOX.${user}.>`;
 
-function permissionsOf({ user, may }: NatsUser): object {
+/** A writer's answers come to a subject of its own, which no reader may listen to: wrapped keys are among them. */
+function permissionsOf({ user, may }: NatsUser, users: readonly NatsUser[]): object {
   switch (may) {
     case 'writer':
-      return { publish: { allow: ['reckon.>', '$JS.>'] }, subscribe: { allow: answersTo(user) } };
-    case 'reader':
+      return { publish: { allow: ['reckon.>', '$JS.>'] }, subscribe: { allow: [answersTo(user)] } };
+    case 'reader': {
+      const writers = users.filter((other) => other.may === 'writer').map((other) => answersTo(other.user));
       // No plain subscription to the subjects: that would show records before they are durable.
-      return { publish: { allow: readerRequests, deny: keysRequests }, subscribe: { allow: answersTo(user) } };
+      return {
+        publish: { allow: readerRequests, deny: keysRequests },
+        subscribe: { allow: ['_INBOX.>'], deny: writers },
+      };
+    }
     case 'everything':
       return { publish: { allow: ['>'] }, subscribe: { allow: ['>'] } };
     default:
@@ -89,7 +94,7 @@ export async function natsProcess(options: NatsServerOptions): Promise<ProcessSp
       users: options.users.map((user) => ({
         user: user.user,
         password: user.password,
-        permissions: permissionsOf(user),
+        permissions: permissionsOf(user, options.users),
       })),
     },
   };

@@ -126,11 +126,16 @@ t.test('in NATS, whoever only reads cannot write or see the keys of Secrets', as
     '$JS.API.CONSUMER.CREATE.RECKON_KEYS',
   ];
   for (const subject of forbidden) await t.rejects(ask(subject), /permissions|Permissions/, subject);
+  const overheard = async (): Promise<void> => {
+    for await (const message of connection.subscribe(`_INBOX.${apiServer.user}.>`)) t.fail(message.subject);
+  };
+  await t.rejects(overheard(), /permissions/i, "nor overhear the API server's answers");
   await t.rejects(connect({ servers: url }), /Authorization/i, 'nobody comes in without a login');
   const writer = await connect({
     servers: natsUrl(instance, 'apiServer').replace(/\/\/.*@/, '//'),
     user: apiServer.user,
     pass: apiServer.password,
+    inboxPrefix: `_INBOX.${apiServer.user}`,
   });
   t.teardown(() => writer.close());
   t.match((await writer.request('$JS.API.STREAM.INFO.RECKON_KEYS', '', { timeout: 3000 })).string(), /"last_seq"/);
