@@ -6,6 +6,7 @@ import type { Logger } from 'pino';
 import type { Registry } from '../api-schemas/registry.ts';
 import type { ResourceDefinition } from '../api-schemas/schema.ts';
 import type { ObjectKey } from '../event-log/event-log.ts';
+import type { RuntimeState } from '../state/runtime-state.ts';
 import type { Identity } from './authentication/identity.ts';
 import type { ServiceAccountTokens } from './authentication/service-account-tokens.ts';
 import type { Authorizer } from './authorization/authorizer.ts';
@@ -22,6 +23,8 @@ export interface Services {
   readonly store: ObjectStore;
   /** Reads at past revisions. Undefined when the server runs without PostgreSQL. */
   readonly past: Past | undefined;
+  /** What the agents have observed. Undefined when the server runs without PostgreSQL. */
+  readonly runtime?: RuntimeState | undefined;
   readonly kinds: Kinds;
   readonly nodes: NodeConnections;
   readonly authorizer: Authorizer;

@@ -6,6 +6,7 @@ import { loadRegistry, type Registry } from '../api-schemas/registry.ts';
 import { openEventLog } from '../event-log/jetstream.ts';
 import { openSecretKeys } from '../event-log/keys.ts';
 import { openHistory } from '../state/history.ts';
+import { openRuntimeState } from '../state/runtime-state.ts';
 import { newTokenKey, ServiceAccountTokens } from './authentication/service-account-tokens.ts';
 import { Authorizer } from './authorization/authorizer.ts';
 import { bootstrap } from './bootstrap.ts';
@@ -70,11 +71,12 @@ export async function startApiServer(options: ApiServerOptions): Promise<{ port:
     ttlSeconds: ({ group, resource }) => (group === '' && resource === 'events' ? eventTtlSeconds : undefined),
   });
   const past = options.databaseUrl === undefined ? undefined : new Past(openHistory(options.databaseUrl), sealer);
+  const runtime = options.databaseUrl === undefined ? undefined : openRuntimeState(options.databaseUrl);
   const nodes = new NodeConnections(tls);
   const kinds = makeKinds({ services: { cidr: options.serviceCidr, nodePorts: options.nodePortRange } });
   const authorizer = new Authorizer({ registry, store });
   const tokens = new ServiceAccountTokens({ key: options.tokenKey ?? newTokenKey(), registry, store });
-  const services: Services = { registry, store, past, kinds, nodes, authorizer, tokens, logger };
+  const services: Services = { registry, store, past, runtime, kinds, nodes, authorizer, tokens, logger };
   await Promise.all([shelves.log.stream.start(), shelves.ephemeral.stream.start()]);
   await bootstrap(services);
   const fault = (attempt: Promise<unknown>) =>
@@ -104,7 +106,7 @@ export async function startApiServer(options: ApiServerOptions): Promise<{ port:
       await server.stop();
       stopping.abort();
       nodes.close();
-      await Promise.all([log.close(), ephemeral.close(), keys.close(), past?.close()]);
+      await Promise.all([log.close(), ephemeral.close(), keys.close(), past?.close(), runtime?.close()]);
     },
   };
 }

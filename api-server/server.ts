@@ -23,6 +23,7 @@ import {
   tooManyRequests,
 } from './errors.ts';
 import { InFlight } from './in-flight.ts';
+import { questionOf } from './memory/questions.ts';
 import { checkOptions } from './request-options.ts';
 import { parseResourceRequest, type ResourceRequest } from './request.ts';
 import { sendBytes, sendStatus } from './respond.ts';
@@ -116,7 +117,9 @@ export class ApiServer {
 
   async #route(request: IncomingMessage, response: ServerResponse, requestId: string): Promise<void> {
     const url = parseUrl(request);
-    const target = parseTarget(request, url);
+    const asked = parseTarget(request, url);
+    const question = asked && questionOf(asked, this.#options.services.registry);
+    const target = question?.target ?? asked;
     const identity = this.#admit({ request, url, target, requestId });
     if (!target) return this.#answerDocument(request, response, url);
     const release =
@@ -125,7 +128,8 @@ export class ApiServer {
         : this.#inFlight.enter(identity.impersonator ?? identity.user);
     if (release === null) throw tooManyRequests(1);
     try {
-      await this.#dispatch(this.#callOf({ request, response, url, target, identity, requestId }));
+      const call = this.#callOf({ request, response, url, target, identity, requestId });
+      await (question ? question.answer(call) : this.#dispatch(call));
     } finally {
       release?.();
     }

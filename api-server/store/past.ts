@@ -157,7 +157,8 @@ function requireRecorded(scope: Scope, revision: number): void {
 
 export const tooOld = (revision: number) => expired(`too old resource version: ${revision}`);
 
-async function translated<T>(revision: number, read: () => Promise<T>): Promise<T> {
+/** What the history cannot answer becomes 410, what it cannot answer now 503. */
+export async function translated<T>(revision: number, read: () => Promise<T>): Promise<T> {
   try {
     return await read();
   } catch (error) {

@@ -1,0 +1,46 @@
+/**
+ * The questions that only a log can answer, as paths of the group `log.reckon.dev`: `[namespaces/{ns}/]history|diff|why/{group|core}/{resource}/{name}` and `status`. A question about an object is,
+ * to the server, a `get` of that object: whoever may do that may ask. Called by `server.ts`.
+ */
+import type { Registry } from '../../api-schemas/registry.ts';
+import type { Call } from '../call.ts';
+import { methodNotAllowed, noSuchPath } from '../errors.ts';
+import type { ResourceRequest } from '../request.ts';
+import { diff, history } from './history.ts';
+import { status } from './status.ts';
+import { why } from './why.ts';
+
+export const MEMORY_GROUP = 'log.reckon.dev';
+const MEMORY_VERSION = 'v1';
+
+export interface Question {
+  /** What one must be allowed to do to be answered. */
+  readonly target: ResourceRequest;
+  readonly answer: (call: Call) => Promise<void>;
+}
+
+const ABOUT_OBJECTS: Readonly<Record<string, Question['answer']>> = { history, diff, why };
+
+/** Undefined for a request about anything else. Throws NotFound for a path of the group that is no question, and MethodNotAllowed for a write. */
+export function questionOf(asked: ResourceRequest, registry: Registry): Question | undefined {
+  if (asked.group !== MEMORY_GROUP) return undefined;
+  if (asked.version !== MEMORY_VERSION) throw noSuchPath();
+  if (asked.verb !== 'get' && asked.verb !== 'list') throw methodNotAllowed(asked.verb);
+  if (asked.resource === 'status' && asked.name === '' && asked.namespace === '') {
+    // Of the cluster, as its nodes are.
+    return { target: { ...asked, verb: 'list', group: '', version: 'v1', resource: 'nodes' }, answer: status };
+  }
+  const answer = ABOUT_OBJECTS[asked.resource];
+  const group = asked.name === 'core' ? '' : asked.name;
+  const resource = asked.subresource;
+  const name = asked.subpath.slice(1);
+  const definition = registry.resources().find((each) => each.group === group && each.resource === resource);
+  if (!answer || !definition || name === '' || name.includes('/')) throw noSuchPath();
+  if (definition.namespaced !== (asked.namespace !== '')) throw noSuchPath();
+  const { namespace } = asked;
+  const { version } = definition;
+  return {
+    target: { verb: 'get', group, version, resource, namespace, name, subresource: '', subpath: '' },
+    answer,
+  };
+}
