@@ -4,7 +4,7 @@
  */
 import type { Registry } from '../../api-schemas/registry.ts';
 import type { ApiObject } from '../../api-schemas/schema.ts';
-import type { Pod, ServiceAccount } from '../../api-schemas/types/core-v1.ts';
+import type { PersistentVolume, Pod, ServiceAccount } from '../../api-schemas/types/core-v1.ts';
 import { decode, entryId, type Entry } from '../store/entry.ts';
 import type { ObjectStore } from '../store/object-store.ts';
 import type { ResourceCache } from '../store/resource-cache.ts';
@@ -41,9 +41,22 @@ export class NodeRestriction {
         return this.#isNamed(node, namespace, `${resource}/${name}`)
           ? undefined
           : `no relationship found between node '${node}' and this object`;
+      case 'persistentvolumes':
+        return verb === 'get' || this.#volumeIsOn(node, name)
+          ? undefined
+          : `node ${JSON.stringify(node)} can only ${verb} volumes that lie on it`;
       default:
         return undefined;
     }
+  }
+
+  #volumeIsOn(node: string, name: string): boolean {
+    const entry = this.#cache('persistentvolumes')?.get(entryId({ namespace: '', name }));
+    if (!entry) return true;
+    const { spec } = decode(entry) as PersistentVolume & ApiObject;
+    return (spec?.nodeAffinity?.required?.nodeSelectorTerms ?? []).some(({ matchExpressions = [] }) =>
+      matchExpressions.some(({ key, values }) => key === 'kubernetes.io/hostname' && values?.includes(node)),
+    );
   }
 
   #cache(resource: string): ResourceCache | undefined {

@@ -87,11 +87,11 @@ const CONTROLLERS: Readonly<Record<string, Process>> = {
 /** Of every node's agent; `node-restriction.ts` keeps each to its own. */
 const NODE_RULES: readonly PolicyRule[] = [
   rule('', ['nodes', 'nodes/status'], ['create', ...CHANGE]),
-  rule('', ['pods'], ['delete', 'get', 'patch', 'update']),
+  rule('', ['pods'], ['delete', 'get']),
   rule('', ['pods/status'], CHANGE),
   rule('', ['configmaps', 'secrets'], ['get']),
   rule('', ['serviceaccounts/token'], ['create']),
-  rule('', ['persistentvolumes'], CHANGE),
+  rule('', ['persistentvolumes'], ['get', 'patch']),
   EVENTS,
 ];
 

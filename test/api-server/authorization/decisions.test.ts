@@ -1,4 +1,6 @@
 /** What rules allow and what they cover, as tables; no server is needed. */
+import { readdirSync } from 'node:fs';
+import path from 'node:path';
 import t from 'tap';
 import type { PolicyRule } from '../../../api-schemas/types/rbac-v1.ts';
 import type { Attributes } from '../../../api-server/authorization/attributes.ts';
@@ -113,6 +115,8 @@ t.test('default roles', (t) => {
   const edit = named('edit')?.['rules'] as PolicyRule[];
   t.ok(edit.some((held) => allows(held, asked('create apps.deployments'))));
   t.notOk(edit.some((held) => allows(held, asked('create rbac.authorization.k8s.io.roles'))));
+  for (const name of readdirSync(path.join(process.env['RECKON_ROOT'] ?? process.cwd(), 'controllers')))
+    t.ok(named(name === 'pods' ? 'system:node' : `system:controller:${name}`), `${name} has a role: own-roles.ts`);
   // Least rights: none of ours may do everything.
   for (const { kind, metadata, ...role } of roles) {
     if (kind !== 'ClusterRole' || !/^system:(controller|node)/.test(metadata.name)) continue;

@@ -76,6 +76,15 @@ t.test('everything works, and nothing is refused', { timeout: 240_000 }, async (
     `-n ${NAMESPACE} get configmap kube-root-ca.crt -o yaml`,
     /BEGIN CERTIFICATE/,
   );
+  const part = {
+    apiVersion: 'rbac.authorization.k8s.io/v1',
+    kind: 'ClusterRole',
+    metadata: { name: 'things', labels: { 'rbac.authorization.k8s.io/aggregate-to-view': 'true' } },
+    rules: [{ apiGroups: ['example.com'], resources: ['things'], verbs: ['get'] }],
+  };
+  await reckon.kubectl('create -f -', { input: part });
+  for (const name of ['view', 'edit', 'admin'])
+    await until(`${name} takes up a new rule`, `get clusterrole ${name} -o yaml`, /- things/);
   await reckon.kubectl(`-n ${NAMESPACE} scale deployment web --replicas=2`);
   await until('it grows', `-n ${NAMESPACE} get deployment web`, /2\/2/);
   await reckon.kubectl(`-n ${NAMESPACE} set image deployment/web main=reckon/busybox:2`);

@@ -370,6 +370,26 @@ t.test("a node's agent keeps to its node", async (t) => {
   t.equal((await api.delete(`${IN_DEFAULT}/pods/here?gracePeriodSeconds=0`, agent)).status, 200);
   t.equal((await api.get(`${IN_DEFAULT}/secrets/mine`, agent)).status, 403, 'no pod of the node names it any longer');
 
+  const volume = (name: string, on: string) => ({
+    apiVersion: 'v1',
+    kind: 'PersistentVolume',
+    metadata: { name },
+    spec: {
+      capacity: { storage: '1Gi' },
+      accessModes: ['ReadWriteOnce'],
+      csi: { driver: 'docker.reckon.dev', volumeHandle: name },
+      nodeAffinity: {
+        required: {
+          nodeSelectorTerms: [{ matchExpressions: [{ key: 'kubernetes.io/hostname', operator: 'In', values: [on] }] }],
+        },
+      },
+    },
+  });
+  for (const name of ['n1', 'n2']) await make('/api/v1/persistentvolumes', volume(`on-${name}`, name));
+  const released = { metadata: { labels: { a: 'b' } } };
+  t.equal((await api.patch('/api/v1/persistentvolumes/on-n1', 'merge', released, agent)).status, 200);
+  t.equal((await api.patch('/api/v1/persistentvolumes/on-n2', 'merge', released, agent)).status, 403);
+
   // A name alone makes no node.
   t.equal((await api.get('/api/v1/nodes/n1', { user: 'system:node:n1|' })).status, 403);
 });
