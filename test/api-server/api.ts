@@ -6,6 +6,7 @@ import { Agent, request as httpsRequest } from 'node:https';
 import type { IncomingHttpHeaders, IncomingMessage } from 'node:http';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
+import { connect, type NatsConnection } from 'nats';
 import pino from 'pino';
 import { startApiServer } from '../../api-server/main.ts';
 import { createAuthority, issueCertificate, type KeyAndCertificate } from '../../cli/instance/certificates.ts';
@@ -60,6 +61,8 @@ export interface Api {
   readonly prefix: string;
   readonly natsUrl: string;
   readonly kubeconfig: string;
+  /** The path of kubectl. */
+  readonly kubectlProgram: string;
   readonly folder: string;
   request(method: string, path: string, options?: RequestOptions): Promise<Answer>;
   get(path: string, options?: RequestOptions): Promise<Answer>;
@@ -222,6 +225,7 @@ export async function startApi(t: Teardown, options: ApiOptions = {}): Promise<A
     prefix,
     natsUrl,
     kubeconfig,
+    kubectlProgram,
     folder,
     request,
     get: (target, given) => request('GET', target, given),
@@ -241,6 +245,15 @@ export async function startApi(t: Teardown, options: ApiOptions = {}): Promise<A
     another: () => startApi(t, { ...options, natsUrl, prefix }),
     stop,
   };
+}
+
+/** The server as any NATS client sees it; closed when the test ends. */
+export async function natsOf(t: Teardown, { natsUrl }: Pick<Api, 'natsUrl'>): Promise<NatsConnection> {
+  const { host, username, password } = new URL(natsUrl);
+  const login = username === '' ? {} : { user: decodeURIComponent(username), pass: decodeURIComponent(password) };
+  const connection = await connect({ servers: host, ...login });
+  t.teardown(() => connection.close());
+  return connection;
 }
 
 async function collect(response: IncomingMessage): Promise<Buffer> {

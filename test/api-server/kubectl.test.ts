@@ -200,7 +200,7 @@ t.test('get: forms and selections', async (t) => {
 
 t.test('get -w follows', async (t) => {
   const child = spawn(
-    'kubectl',
+    api.kubectlProgram,
     ['--kubeconfig', api.kubeconfig, 'get', 'configmaps', '-n', 'other', '-w', '--output-watch-events'],
     { stdio: ['ignore', 'pipe', 'pipe'] },
   );

@@ -1,11 +1,10 @@
 /** Reads and watches: pages, selectors, versions, forms; every event once and in order, for whoever watches from wherever. */
 import { setTimeout as sleep } from 'node:timers/promises';
-import { connect } from 'nats';
 import t from 'tap';
 import { parse } from 'yaml';
 import { decodeProtobuf } from '../../api-server/codec/protobuf.ts';
 import { loadRegistry } from '../../api-schemas/registry.ts';
-import { configMap, deployment, pod, startApi, type Api, type Json, type WatchEvent } from './api.ts';
+import { configMap, deployment, natsOf, pod, startApi, type Api, type Json, type WatchEvent } from './api.ts';
 
 const NAMESPACES = '/api/v1/namespaces';
 const PROTOBUF = 'application/vnd.kubernetes.protobuf';
@@ -367,8 +366,7 @@ t.test('an initial state larger than any buffer still arrives', async (t) => {
 });
 
 t.test('reads reach the end of the log though its last records are gone', async (t) => {
-  const nats = await connect({ servers: api.natsUrl });
-  t.teardown(() => nats.close());
+  const nats = await natsOf(t, api);
   const manager = await nats.jetstreamManager();
   const stream = api.prefix.toUpperCase();
   const quick = async (target: string, says: string) => {

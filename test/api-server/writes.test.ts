@@ -1,7 +1,6 @@
 /** Every way to write: what is stored, what is answered, what is refused, and what a write that changes nothing does. */
-import { connect } from 'nats';
 import t from 'tap';
-import { configMap, deployment, pod, startApi, type Api, type Json } from './api.ts';
+import { configMap, deployment, natsOf, pod, startApi, type Api, type Json } from './api.ts';
 
 const CONFIG_MAPS = '/api/v1/namespaces/default/configmaps';
 const DEPLOYMENTS = '/apis/apps/v1/namespaces/default/deployments';
@@ -256,8 +255,7 @@ t.test('the status subresource and the object keep out of each other, on planes 
   const labelled = await api.patch(path, 'merge', { metadata: { labels: { x: 'y' } } });
   t.equal(labelled.body.metadata.generation, 2, 'metadata alone is no new generation');
 
-  const nats = await connect({ servers: api.natsUrl });
-  t.teardown(() => nats.close());
+  const nats = await natsOf(t, api);
   const manager = await nats.jetstreamManager();
   const stream = api.prefix.toUpperCase();
   const subjectOf = async (version: string) =>
@@ -541,8 +539,7 @@ t.test('Secrets are plain over the API and sealed in the stream', async (t) => {
   t.equal(updated.body.data.word, value);
   t.equal(Buffer.from(updated.body.data.third, 'base64').toString(), 'shibboleth');
 
-  const nats = await connect({ servers: api.natsUrl });
-  t.teardown(() => nats.close());
+  const nats = await natsOf(t, api);
   const manager = await nats.jetstreamManager();
   let seen = 0;
   for (const { metadata } of [body, updated.body]) {
@@ -652,8 +649,7 @@ t.test('who wrote, and why, is on the record', async (t) => {
     user: 'system:controller:serviceaccounts',
     headers: { 'reckon-cause': '3,4', 'audit-id': 'abc' },
   });
-  const nats = await connect({ servers: api.natsUrl });
-  t.teardown(() => nats.close());
+  const nats = await natsOf(t, api);
   const manager = await nats.jetstreamManager();
   const { header } = await manager.streams.getMessage(api.prefix.toUpperCase(), {
     seq: Number(body.metadata.resourceVersion),
