@@ -185,7 +185,8 @@ export class RuntimeCache {
   /** What makes a container another than it was known to be. Who starts one reads it anew when it has started. */
   #matters(action: string, labels: Readonly<Record<string, string>>): boolean {
     if (action === 'create' || action === 'start') return !this.#options.isBeingStarted(labels);
-    return action === 'die' || action === 'pause' || action === 'unpause';
+    // The engine may say only after the end that memory was the reason.
+    return action === 'die' || action === 'oom' || action === 'pause' || action === 'unpause';
   }
 
   #put(container: Container): void {

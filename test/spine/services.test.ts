@@ -305,6 +305,9 @@ t.test('no request fails while a Deployment rolls behind its Service', aside(), 
   await asking;
   t.same(failures, [], `of ${asked} requests`);
   t.ok(asked > 20);
-  const pods = (await space.list('pods', 'app=web')).filter(isReady).map(({ metadata }) => metadata.name);
-  t.notOk(pods.some((name) => before.includes(name)));
+  const staying = (await space.list('pods', 'app=web')).filter(
+    (one) => isReady(one) && !one.metadata.deletionTimestamp,
+  );
+  t.equal(staying.length, 3);
+  t.notOk(staying.some(({ metadata }) => before.includes(metadata.name)));
 });
