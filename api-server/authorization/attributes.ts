@@ -46,5 +46,7 @@ export function attributesOf(request: IncomingMessage, url: URL, target: Resourc
 
 /** A list or a watch of one object by its name is about that name. */
 function nameSelected(fieldSelector: string | null): string {
+  // An escape may hide a comma: then no name is certain.
+  if (fieldSelector?.includes('\\')) return '';
   return /(?:^|,)metadata\.name==?([^,=!]+)(?:,|$)/.exec(fieldSelector ?? '')?.[1] ?? '';
 }

@@ -110,6 +110,20 @@ t.test('roles give, and what is taken away is gone at once', async (t) => {
   const watch = await api.watch(`${IN_DEFAULT}/configmaps?watch=1`, jane);
   t.equal(watch.status, 200);
   watch.stop();
+  // By its name alone, a list or a watch is about that object.
+  await make(inDefault('roles'), role('one', [rule('', ['pods'], ['list', 'watch'], ['one'])]));
+  await make(inDefault('rolebindings'), bound('one', { kind: 'Role', name: 'one' }, user('jane')));
+  const listing = async (selector: string) =>
+    (await api.get(`${IN_DEFAULT}/pods?fieldSelector=${encodeURIComponent(selector)}`, jane)).status;
+  t.equal(await listing('metadata.name=one'), 200);
+  t.equal(await listing('status.phase=Running,metadata.name=one'), 200);
+  for (const selector of [
+    'metadata.name=two',
+    'metadata.name!=one',
+    'status.phase=metadata.name=one',
+    'status.phase=\\,metadata.name=one',
+  ])
+    t.equal(await listing(selector), 403, selector);
   await api.delete(inDefault('rolebindings/jane-reads'));
   t.equal((await api.get(`${IN_DEFAULT}/configmaps`, jane)).status, 403);
 
@@ -281,6 +295,36 @@ async function caOf(): Promise<string> {
   const config = JSON.parse(await api.kubectl('config view --raw -o json')) as Json;
   return Buffer.from(config.clusters[0].cluster['certificate-authority-data'], 'base64').toString();
 }
+
+t.test('kubectl makes roles and bindings', async (t) => {
+  await api.kubectl('create role watcher --verb=get,list,watch --resource=pods,pods/log,deployments.apps -n default');
+  await api.kubectl(
+    'create rolebinding watcher --role=watcher --user=nora --serviceaccount=default:default -n default',
+  );
+  await api.kubectl('create clusterrole metrics --verb=get --non-resource-url=/metrics');
+  await api.kubectl('create clusterrolebinding metrics --clusterrole=metrics --group=monitors');
+  const may = async (words: string) => (await api.tryKubectl(`auth can-i ${words}`)).stdout.trim();
+  t.equal(await may('watch deployments.apps --as nora -n default'), 'yes');
+  t.equal(await may('get pods --subresource=log --as system:serviceaccount:default:default -n default'), 'yes');
+  t.equal(await may('get /metrics --as x --as-group monitors'), 'yes');
+  t.equal(await may('delete pods --as nora -n default'), 'no');
+  const wanted = [
+    { ...role('watcher', [rule('', ['pods'], ['delete'])]), metadata: { name: 'watcher', namespace: 'default' } },
+    {
+      ...bound('watcher', { kind: 'Role', name: 'watcher' }, { ...user('nick'), apiGroup: GROUP }),
+      metadata: { name: 'watcher', namespace: 'default' },
+    },
+  ];
+  const input = { apiVersion: 'v1', kind: 'List', items: wanted };
+  await api.kubectl('auth reconcile -f -', { input });
+  t.equal(await may('delete pods --as nora -n default'), 'yes', 'and what was there stays');
+  t.equal(await may('watch pods --as nick -n default'), 'yes');
+  t.match(await api.kubectl('describe clusterrole metrics'), /\[\/metrics\]/);
+  t.match(
+    await api.kubectl('get rolebindings watcher -o wide -n default'),
+    /Role\/watcher .* nora, nick .*default\/default/,
+  );
+});
 
 t.test('questions about others', async (t) => {
   const ask = async (kind: string, spec: object, options: object = {}) =>
