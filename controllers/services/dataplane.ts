@@ -4,7 +4,7 @@
  * pauses for half a minute (Kubernetes ends such flows by hand; we do not).
  */
 import { spawn } from 'node:child_process';
-import { existsSync, readdirSync, writeFileSync } from 'node:fs';
+import { existsSync, readFileSync, readdirSync, writeFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Logger } from '../../sdk/index.ts';
 import { renderRuleset, type RulesetOptions } from './ruleset.ts';
@@ -20,7 +20,7 @@ export interface DataplaneOptions extends RulesetOptions {
 
 const GATHER_MS = 15;
 const RELOAD_MS = 30_000;
-const NFT_TIMEOUT_MS = 10_000;
+const COMMAND_TIMEOUT_MS = 10_000;
 
 export class Dataplane {
   readonly #options: DataplaneOptions;
@@ -80,18 +80,25 @@ export class Dataplane {
   }
 
   #load(): Promise<void> {
-    const load = this.#running.then(() => {
-      this.#openBridge();
-      return (this.#options.nft ?? nft)(renderRuleset([...this.#rules.values()].flat(), this.#options));
+    const load = this.#running.then(async () => {
+      await this.#openBridge();
+      await (this.#options.nft ?? nft)(renderRuleset([...this.#rules.values()].flat(), this.#options));
     });
     this.#running = load.catch(() => undefined);
     return load;
   }
 
   /** Lets a pod reach itself through its Service, the host's loopback reach pods through node ports, and answers between pods come back through the node. */
-  #openBridge(): void {
-    const bridge = this.#options.bridge();
+  async #openBridge(): Promise<void> {
+    const { bridge: findBridge, serviceCidr, logger } = this.#options;
+    const bridge = findBridge();
     if (bridge === undefined) return;
+    // Without a route the kernel would give up before the rules are asked, on a machine that has no default route; with one, nothing for a Service ever leaves the machine.
+    if (!hasRoute(bridge, serviceCidr)) {
+      await command('ip', ['route', 'replace', serviceCidr, 'dev', bridge]).catch((error: unknown) =>
+        logger.warn({ err: error, bridge }, 'the Services could not be given a route'),
+      );
+    }
     const ports = `/sys/class/net/${bridge}/brif`;
     const files = [
       `/proc/sys/net/ipv4/conf/${bridge}/route_localnet`,
@@ -104,7 +111,7 @@ export class Dataplane {
       } catch (error) {
         // A container that has just ended takes its port with it.
         if ((error as NodeJS.ErrnoException).code === 'ENOENT') continue;
-        this.#options.logger.warn(
+        logger.warn(
           { err: error, file },
           'the bridge could not be opened; pods may not reach themselves through their Services',
         );
@@ -113,11 +120,23 @@ export class Dataplane {
   }
 }
 
-function nft(script: string): Promise<void> {
+function hasRoute(device: string, cidr: string): boolean {
+  const [network = ''] = cidr.split('/');
+  // The kernel writes the address backwards, as it lies in memory.
+  const bytes = network.split('.').map((part) => Number(part).toString(16).padStart(2, '0'));
+  const wanted = `${device}\t${bytes.reverse().join('').toUpperCase()}\t`;
+  return readFileSync('/proc/net/route', 'utf8')
+    .split('\n')
+    .some((line) => line.startsWith(wanted));
+}
+
+const nft = (script: string): Promise<void> => command('nft', ['-f', '-'], script);
+
+function command(file: string, args: readonly string[], input = ''): Promise<void> {
   return new Promise((resolve, reject) => {
-    const child = spawn('nft', ['-f', '-'], {
+    const child = spawn(file, args, {
       stdio: ['pipe', 'ignore', 'pipe'],
-      timeout: NFT_TIMEOUT_MS,
+      timeout: COMMAND_TIMEOUT_MS,
       env: { ...process.env, PATH: `${process.env['PATH'] ?? ''}:/usr/sbin:/sbin` },
     });
     let complaint = '';
@@ -125,10 +144,8 @@ function nft(script: string): Promise<void> {
     child.on('error', reject);
     child.stdin.on('error', () => undefined);
     child.on('close', (code, signal) =>
-      code === 0
-        ? resolve()
-        : reject(new Error(`nft refused the service rules (${signal ?? code}): ${complaint.trim()}`)),
+      code === 0 ? resolve() : reject(new Error(`${file} refused (${signal ?? code}): ${complaint.trim()}`)),
     );
-    child.stdin.end(script);
+    child.stdin.end(input);
   });
 }

@@ -21,7 +21,7 @@ export interface ServicesContext {
   readonly kubeconfig: string;
   readonly natsUrl: string;
   readonly runtime: 'docker' | 'simulated';
-  readonly settings: { readonly podCidr: string; readonly nftTable: string };
+  readonly settings: { readonly podCidr: string; readonly serviceCidr: string; readonly nftTable: string };
   readonly logger: Logger;
 }
 
@@ -117,6 +117,7 @@ export async function start({
   const dataplane = new Dataplane({
     table: settings.nftTable,
     podCidr: settings.podCidr,
+    serviceCidr: settings.serviceCidr,
     bridge: () => bridgeWith(address),
     logger,
   });

@@ -7,6 +7,7 @@ export interface RulesetOptions {
   /** The instance's own table, so that instances on one machine leave each other alone. */
   readonly table: string;
   readonly podCidr: string;
+  readonly serviceCidr: string;
 }
 
 const block = (kind: string, name: string, lines: readonly string[]): string =>
@@ -67,7 +68,7 @@ function undisputed(rules: readonly PortRule[]): PortRule[] {
     });
 }
 
-export function renderRuleset(wanted: readonly PortRule[], { table, podCidr }: RulesetOptions): string {
+export function renderRuleset(wanted: readonly PortRule[], { table, podCidr, serviceCidr }: RulesetOptions): string {
   const rules = undisputed(wanted);
   const served = rules.filter(({ targets }) => targets.length > 0);
   const unserved = rules.filter(({ targets }) => targets.length === 0);
@@ -109,6 +110,15 @@ export function renderRuleset(wanted: readonly PortRule[], { table, podCidr }: R
       'ct status dnat ip saddr . ip daddr @selves masquerade',
       'ct status dnat ip saddr 127.0.0.0/8 masquerade',
       `ct status dnat ip saddr != ${podCidr} ip daddr ${podCidr} masquerade`,
+    ]),
+    // What still goes to a Service's address after its turn has no Service, or one without anybody behind it. Refused here, before the kernel looks for a way: there may be none.
+    block('chain', 'refuse_strays', [
+      'type filter hook prerouting priority -99; policy accept;',
+      `ip daddr ${serviceCidr} reject`,
+    ]),
+    block('chain', 'refuse_own_strays', [
+      'type filter hook output priority -99; policy accept;',
+      `ip daddr ${serviceCidr} reject`,
     ]),
     block('chain', 'refuse_forwarded', ['type filter hook forward priority -1; policy accept;', refuse[0] ?? '']),
     block('chain', 'refuse_outgoing', ['type filter hook output priority -1; policy accept;', ...refuse]),

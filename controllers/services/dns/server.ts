@@ -3,10 +3,10 @@
  * resolvers.
  */
 import { createSocket, type RemoteInfo, type Socket as UdpSocket } from 'node:dgram';
-import { readFileSync } from 'node:fs';
 import { createServer, type Server, type Socket } from 'node:net';
-import dnsPacket, { type Answer, type Packet, type Question } from 'dns-packet';
+import dnsPacket, { type Answer, type Packet } from 'dns-packet';
 import type { Logger } from '../../../sdk/index.ts';
+import { askUpstreams, framed, nodeResolvers, type Transport } from './forward.ts';
 import { answer, CLUSTER_DOMAIN, type ZoneAnswer, type ZoneRecord, type ZoneView } from './zone.ts';
 
 export interface DnsServerOptions {
@@ -15,23 +15,30 @@ export interface DnsServerOptions {
   readonly port: number;
   readonly view: ZoneView;
   readonly logger: Logger;
+  /** Who is asked for all other names. Default the node's own resolvers. */
+  readonly upstreams?: () => string[];
 }
 
 const LISTEN_AGAIN_MS = 1_000;
-const FORWARD_TIMEOUT_MS = 2_000;
 const TTL_SECONDS = 5;
 const PLAIN_UDP_BYTES = 512;
 const MAX_UDP_BYTES = 1_232;
+const MAX_TCP_BYTES = 65_535;
 /** Queries passed on and not yet answered; more are refused. */
 const MAX_FORWARDED = 500;
+const MAX_CONNECTIONS = 256;
+/** Answers that a client does not fetch. */
+const MAX_UNFETCHED_BYTES = 1_048_576;
 const TCP_IDLE_MS = 10_000;
-/** Aliases of aliases; a circle ends here. */
+/** A name of the cluster that stands for another of its names, and so on. */
 const MAX_ALIASES = 8;
 
-const NXDOMAIN = 3;
-const SERVFAIL = 2;
 const FORMERR = 1;
+const SERVFAIL = 2;
+const NXDOMAIN = 3;
+const NOTIMP = 4;
 const REFUSED = 5;
+const OPCODE_MASK = 0x7800;
 
 export class DnsServer {
   readonly #options: DnsServerOptions;
@@ -61,6 +68,7 @@ export class DnsServer {
     udp.on('message', (message, from) => void this.#onDatagram(udp, message, from));
     udp.bind({ address, port, exclusive: true }, () => {
       this.#tcp = createServer((socket) => this.#onConnection(socket));
+      this.#tcp.maxConnections = MAX_CONNECTIONS;
       this.#tcp.on('error', again);
       this.#tcp.listen(port, address, () => logger.info({ address, port }, 'cluster DNS listens'));
     });
@@ -96,10 +104,8 @@ export class DnsServer {
         received = received.subarray(2 + length);
         void this.#answer(message, 'tcp').then(
           (reply) => {
-            if (!reply) return;
-            const prefix = Buffer.alloc(2);
-            prefix.writeUInt16BE(reply.length);
-            socket.write(Buffer.concat([prefix, reply]));
+            if (reply && !socket.destroyed) socket.write(framed(reply));
+            if (socket.writableLength > MAX_UNFETCHED_BYTES) socket.destroy();
           },
           () => socket.destroy(),
         );
@@ -108,120 +114,121 @@ export class DnsServer {
   }
 
   /** Undefined where nothing should be said: to what is not a question. */
-  async #answer(message: Buffer, transport: 'udp' | 'tcp'): Promise<Buffer | undefined> {
+  async #answer(message: Buffer, transport: Transport): Promise<Buffer | undefined> {
+    // A header, and the flag that says: a question.
+    if (message.length < 12 || (message.readUInt8(2) & 0x80) !== 0) return undefined;
     let query: Packet;
     try {
       query = dnsPacket.decode(message);
     } catch {
-      return message.length < 12
-        ? undefined
-        : dnsPacket.encode({ type: 'response', id: message.readUInt16BE(0), flags: FORMERR });
+      return dnsPacket.encode({ type: 'response', id: message.readUInt16BE(0), flags: FORMERR });
     }
-    const question = query.questions?.[0];
-    if (query.type !== 'query' || !question) return undefined;
+    const [question, ...more] = query.questions ?? [];
+    if ((message.readUInt16BE(2) & OPCODE_MASK) !== 0) return refusal(query, NOTIMP);
+    if (!question || more.length > 0) return refusal(query, FORMERR);
     const own = answer({ name: question.name, type: question.type }, this.#options.view);
-    if (!own) return this.#forward(message, query);
-    const behind = await this.#behindAlias(own, question.type);
-    const reply: Packet = {
-      type: 'response',
-      id: query.id ?? 0,
-      flags:
-        dnsPacket.AUTHORITATIVE_ANSWER |
-        dnsPacket.RECURSION_AVAILABLE |
-        ((query.flags ?? 0) & dnsPacket.RECURSION_DESIRED) |
-        (own.exists ? 0 : NXDOMAIN),
-      questions: [question],
-      answers: [...shuffled(own.records).map(asAnswer), ...behind],
-      additionals: own.additionals.map(asAnswer),
-      authorities: own.records.length > 0 ? [] : [startOfAuthority()],
-    };
-    const encoded = dnsPacket.encode(reply);
-    const limit = transport === 'tcp' ? 65_535 : Math.min(MAX_UDP_BYTES, Math.max(PLAIN_UDP_BYTES, payloadSize(query)));
-    if (encoded.length <= limit) return encoded;
-    const { answers: _, additionals: __, ...truncated } = reply;
-    return dnsPacket.encode({ ...truncated, flags: (reply.flags ?? 0) | dnsPacket.TRUNCATED_RESPONSE });
+    if (!own) return this.#forward(message, query, transport);
+    const aliased = await this.#followAlias(own, question.type, transport);
+    return encodeReply({ query, own, aliased, transport });
   }
 
-  /** What an alias leads to, in the zone or outside: the resolvers in containers want it in the same answer and do not ask again. */
-  async #behindAlias({ records }: ZoneAnswer, type: string): Promise<Answer[]> {
-    if (type === 'CNAME' || type === 'ANY') return [];
-    const behind: Answer[] = [];
-    let target = aliasOf(records);
+  /** What the name that an alias stands for answers: a resolver in a container does not ask again. */
+  async #followAlias(own: ZoneAnswer, type: string, transport: Transport): Promise<Answer[]> {
+    const found: Answer[] = [];
+    let target = type === 'CNAME' ? undefined : aliasOf(own);
     for (let step = 0; target !== undefined && step < MAX_ALIASES; step++) {
-      const own = answer({ name: target, type }, this.#options.view);
-      if (own === undefined) {
-        const query: Packet = {
-          type: 'query',
-          id: Math.floor(Math.random() * 65_536),
-          flags: dnsPacket.RECURSION_DESIRED,
-          questions: [{ type: type as Question['type'], name: target }],
-        };
-        const reply = dnsPacket.decode(await this.#forward(dnsPacket.encode(query), query));
-        return [...behind, ...(reply.answers ?? [])];
-      }
-      behind.push(...shuffled(own.records).map(asAnswer));
-      target = aliasOf(own.records);
+      const next = answer({ name: target, type }, this.#options.view);
+      if (!next) return [...found, ...(await this.#askElsewhere(target, type, transport))];
+      found.push(...next.records.map(asAnswer));
+      target = aliasOf(next);
     }
-    return behind;
+    return found;
   }
 
-  /** Asks the node's resolvers, one after the other. */
-  async #forward(message: Buffer, query: Packet): Promise<Buffer> {
-    const refuse = (code: number) =>
-      dnsPacket.encode({
-        type: 'response',
-        id: query.id ?? 0,
-        flags: dnsPacket.RECURSION_AVAILABLE | code,
-        ...(query.questions && { questions: query.questions }),
-      });
-    if (this.#forwarded >= MAX_FORWARDED) return refuse(REFUSED);
+  async #askElsewhere(name: string, type: string, transport: Transport): Promise<Answer[]> {
+    const question = {
+      type: 'query',
+      id: 1,
+      flags: dnsPacket.RECURSION_DESIRED,
+      questions: [{ name, type }],
+    } as Packet;
+    const reply = await this.#forward(dnsPacket.encode(question), question, transport);
+    return dnsPacket.decode(reply).answers ?? [];
+  }
+
+  async #forward(message: Buffer, query: Packet, transport: Transport): Promise<Buffer> {
+    if (this.#forwarded >= MAX_FORWARDED) return refusal(query, REFUSED);
     this.#forwarded++;
     try {
-      for (const upstream of upstreams(this.#options.address)) {
-        const reply = await ask(upstream, message);
-        if (reply) return reply;
-      }
-      return refuse(SERVFAIL);
+      const { address, upstreams = () => nodeResolvers(address) } = this.#options;
+      return (await askUpstreams(upstreams(), message, transport)) ?? refusal(query, SERVFAIL);
     } finally {
       this.#forwarded--;
     }
   }
 }
 
-/** The node's resolvers, read afresh since they change; never ourselves. */
-function upstreams(own: string): string[] {
-  try {
-    const lines = readFileSync('/etc/resolv.conf', 'utf8').split('\n');
-    return lines
-      .flatMap((line) => /^\s*nameserver\s+(\d+\.\d+\.\d+\.\d+)/.exec(line)?.[1] ?? [])
-      .filter((address) => address !== own);
-  } catch {
-    return [];
-  }
+const aliasOf = ({ records }: ZoneAnswer): string | undefined => {
+  const [first] = records;
+  return first?.type === 'CNAME' ? first.data : undefined;
+};
+
+function refusal(query: Packet, code: number): Buffer {
+  const { id = 0, questions } = query;
+  const flags = dnsPacket.RECURSION_AVAILABLE | code;
+  return dnsPacket.encode({ type: 'response', id, flags, ...(questions && { questions }) });
 }
 
-function ask(address: string, message: Buffer): Promise<Buffer | undefined> {
-  return new Promise((resolve) => {
-    const socket = createSocket('udp4');
-    const done = (reply?: Buffer) => {
-      clearTimeout(timer);
-      socket.close();
-      resolve(reply);
-    };
-    const timer = setTimeout(done, FORWARD_TIMEOUT_MS);
-    socket.on('error', () => done());
-    socket.on('message', (reply) => {
-      if (reply.length >= 2 && reply.readUInt16BE(0) === message.readUInt16BE(0)) done(reply);
-    });
-    // Connected, so that only the one asked can answer.
-    socket.connect(53, address, () => socket.send(message));
-  });
+function encodeReply(parts: {
+  query: Packet;
+  own: ZoneAnswer;
+  aliased: readonly Answer[];
+  transport: Transport;
+}): Buffer {
+  const { query, own, aliased, transport } = parts;
+  const [question] = query.questions ?? [];
+  const asked = question?.name ?? '';
+  // Asked in mixed case, answered in the same: some clients compare.
+  const echoed = (record: ZoneRecord): ZoneRecord =>
+    record.name === asked.toLowerCase() ? { ...record, name: asked } : record;
+  const extended = (query.additionals ?? []).some(({ type }) => type === 'OPT');
+  const options = extended ? [extension()] : [];
+  const reply: Packet = {
+    type: 'response',
+    id: query.id ?? 0,
+    flags:
+      dnsPacket.AUTHORITATIVE_ANSWER |
+      dnsPacket.RECURSION_AVAILABLE |
+      ((query.flags ?? 0) & dnsPacket.RECURSION_DESIRED) |
+      (own.exists ? 0 : NXDOMAIN),
+    ...(question && { questions: [question] }),
+    answers: [...shuffled(own.records).map(echoed).map(asAnswer), ...aliased],
+    additionals: [...own.additionals.map(asAnswer), ...options],
+    authorities: own.records.length > 0 ? [] : [startOfAuthority()],
+  };
+  const limit =
+    transport === 'tcp' ? MAX_TCP_BYTES : Math.min(MAX_UDP_BYTES, Math.max(PLAIN_UDP_BYTES, payloadSize(query)));
+  const encoded = dnsPacket.encode(reply);
+  if (encoded.length <= limit) return encoded;
+  // First what nobody asked for is left out, then everything: the client comes again over TCP.
+  const bare = dnsPacket.encode({ ...reply, additionals: options });
+  if (bare.length <= limit) return bare;
+  const flags = (reply.flags ?? 0) | dnsPacket.TRUNCATED_RESPONSE;
+  return dnsPacket.encode({ ...reply, flags, answers: [], additionals: options });
 }
 
-function aliasOf(records: readonly ZoneRecord[]): string | undefined {
-  const alias = records.find(({ type }) => type === 'CNAME');
-  return alias?.type === 'CNAME' ? alias.data : undefined;
-}
+/** EDNS (RFC 6891): who speaks it is answered in it. */
+const extension = (): Answer =>
+  ({
+    type: 'OPT',
+    name: '.',
+    udpPayloadSize: MAX_UDP_BYTES,
+    extendedRcode: 0,
+    ednsVersion: 0,
+    flags: 0,
+    flag_do: false,
+    options: [],
+  }) as unknown as Answer;
 
 const asAnswer = (record: ZoneRecord): Answer => ({ ...record, ttl: TTL_SECONDS }) as Answer;
 

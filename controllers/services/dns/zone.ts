@@ -84,7 +84,8 @@ function serviceAnswer(question: ServiceQuestion): ZoneAnswer {
   if (below.length > 0 && wanted.length === 0) return NOWHERE;
   if (type === 'SRV' && below.length === 0) return srvAnswer(question);
   if (type !== 'A' && type !== 'ANY') return EMPTY;
-  return found(wanted.map(({ address }) => ({ type: 'A', name, data: address })));
+  const distinct = [...new Set(wanted.map(({ address }) => address))];
+  return found(distinct.map((data) => ({ type: 'A', name, data })));
 }
 
 interface Host {
