@@ -12,6 +12,7 @@ Usage
   reckon api-server                 run an API server
   reckon projection rebuild         make the projection anew from the log
   reckon set-up                     bring what this machine lacks, and nothing more
+  reckon get|history|diff|why|status   ask the API server about the present and the past; \`reckon why --help\` and so on tell more
   reckon version                    print the version
   reckon help                       print this
 
@@ -34,6 +35,8 @@ Examples
   npm start -- --runtime simulated --no-hello       without containers
   RECKON_HOME=/tmp/second npm start                 a second instance beside the first
   reckon run deployments replicasets                two controllers, in a process of their own
+  reckon get pods --at 2h                           what ran two hours ago
+  reckon why pod/hello-5d9f-x                       who asked for it, and what became of it
 `;
 
 const portFlags: Record<string, PortName> = {
@@ -85,6 +88,14 @@ async function main(words: readonly string[]): Promise<number> {
         say: (line) => void process.stderr.write(`${line}\n`),
       });
       return 0;
+    }
+    case 'get':
+    case 'history':
+    case 'diff':
+    case 'why':
+    case 'status': {
+      const { ask } = await import('./verbs/index.ts');
+      return ask(command, rest);
     }
     case 'version':
     case '--version': {

@@ -1,5 +1,5 @@
 /**
- * Reads the current context of a kubeconfig: where the API server is and with which certificate to speak to it. Client certificates only, embedded or in files beside the kubeconfig
+ * Reads a context of a kubeconfig: where the API server is and with which certificate to speak to it. Client certificates only, embedded or in files beside the kubeconfig
  * (https://kubernetes.io/docs/concepts/configuration/organize-cluster-access-kubeconfig/). Used by `run.ts` and by anything else that speaks to the API.
  */
 import { readFileSync } from 'node:fs';
@@ -13,12 +13,14 @@ export interface ApiAccess {
   readonly cert: Buffer | undefined;
   readonly key: Buffer | undefined;
   readonly token: string | undefined;
+  /** The context's. */
+  readonly namespace?: string;
 }
 
-/** Throws with a sentence that names the file and what is wrong in it. */
-export function readKubeconfig(file: string): ApiAccess {
+/** `named` instead of the current context. Throws with a sentence that names the file and what is wrong in it. */
+export function readKubeconfig(file: string, named?: string): ApiAccess {
   const config = parse(readFileSync(file, 'utf8')) as Record<string, unknown> | null;
-  const current = config?.['current-context'];
+  const current = named ?? config?.['current-context'];
   if (typeof current !== 'string') throw new Error(`${file} names no current-context`);
   const context = find(config, 'contexts', 'context', current, file);
   const cluster = find(config, 'clusters', 'cluster', String(context['cluster']), file);
@@ -31,6 +33,7 @@ export function readKubeconfig(file: string): ApiAccess {
     cert: bytes(user, 'client-certificate', file),
     key: bytes(user, 'client-key', file),
     token: typeof user['token'] === 'string' ? user['token'] : undefined,
+    ...(typeof context['namespace'] === 'string' && { namespace: context['namespace'] }),
   };
 }
 

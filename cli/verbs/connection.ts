@@ -1,0 +1,55 @@
+/** How the verbs reach the API server: the kubeconfig, context and namespace that kubectl would take, and after those the instance of this folder. Made by `index.ts` for each verb. */
+import { existsSync } from 'node:fs';
+import { homedir } from 'node:os';
+import path from 'node:path';
+import { readKubeconfig } from '../../sdk/kubeconfig.ts';
+import { Transport, type Answer } from '../../sdk/http-transport.ts';
+import { adminIdentity, homeFolder, kubeconfigFile } from '../instance.ts';
+
+export interface ConnectionOptions {
+  readonly kubeconfig?: string | undefined;
+  readonly context?: string | undefined;
+  readonly namespace?: string | undefined;
+}
+
+const TIMEOUT_MS = 30_000;
+
+/** Nothing says where the API server is. */
+export class NoKubeconfigError extends Error {
+  override readonly name = 'NoKubeconfigError';
+}
+
+export class Connection {
+  /** `-n`, or the context's, or `default`. */
+  readonly namespace: string;
+  readonly #transport: Transport;
+
+  /** Throws with a sentence that says what is missing. */
+  constructor(options: ConnectionOptions) {
+    const access = readKubeconfig(kubeconfigOf(options.kubeconfig), options.context);
+    this.namespace = options.namespace ?? access.namespace ?? 'default';
+    this.#transport = new Transport({ access, userAgent: 'reckon', timeoutMs: TIMEOUT_MS });
+  }
+
+  /** Rejects with ApiError and ApiUnreachableError. */
+  get(target: string, query: Readonly<Record<string, string | undefined>> = {}, accept?: string): Promise<Answer> {
+    const given = Object.entries(query).filter((pair): pair is [string, string] => pair[1] !== undefined);
+    const search = given.length === 0 ? '' : `?${new URLSearchParams(given).toString()}`;
+    return this.#transport.call({ method: 'GET', path: `${target}${search}`, ...(accept && { headers: { accept } }) });
+  }
+
+  close(): void {
+    this.#transport.close();
+  }
+}
+
+function kubeconfigOf(named: string | undefined): string {
+  if (named !== undefined) return named;
+  const listed = (process.env['KUBECONFIG'] ?? '').split(path.delimiter).filter(Boolean);
+  const places = listed.length > 0 ? listed : [ownKubeconfig(), path.join(homedir(), '.kube', 'config')];
+  const found = places.find((file) => existsSync(file));
+  if (found === undefined) throw new NoKubeconfigError(`There is no kubeconfig at ${places.join(' or ')}.`);
+  return found;
+}
+
+const ownKubeconfig = (): string => kubeconfigFile(homeFolder(), adminIdentity);

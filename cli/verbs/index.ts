@@ -1,0 +1,49 @@
+/** The verbs of `reckon` that ask the API server. Called by `main.ts` with the words after the verb; resolves to the exit code: 0, 1 when the server refused or could not be reached, 2 for words not understood. */
+import { ApiError, ApiUnreachableError } from '../../sdk/client.ts';
+import { Connection } from './connection.ts';
+import { diff } from './diff.ts';
+import { get } from './get.ts';
+import { history } from './history.ts';
+import { status } from './status.ts';
+import { terminal } from './terminal.ts';
+import type { Verb } from './verb.ts';
+import { why } from './why.ts';
+import { readWords, UsageError } from './words.ts';
+
+const VERBS: Readonly<Record<string, Verb>> = { get, history, diff, why, status };
+
+export async function ask(name: string, given: readonly string[]): Promise<number> {
+  const verb = VERBS[name];
+  const screen = terminal();
+  const complain = (message: string): void => void process.stderr.write(`reckon: ${message}\n`);
+  if (!verb) throw new Error(`there is no verb ${name}`);
+  let connection: Connection | undefined;
+  try {
+    const words = readWords(given, verb.flags);
+    if (words.has('help')) {
+      screen.write(helpOf(verb));
+      return 0;
+    }
+    connection = new Connection({
+      kubeconfig: words.text('kubeconfig'),
+      context: words.text('context'),
+      namespace: words.text('namespace'),
+    });
+    await verb.run({ words, connection, screen });
+    return 0;
+  } catch (error) {
+    if (error instanceof UsageError) {
+      complain(`${error.message} \`reckon ${name} --help\` tells more.`);
+      return 2;
+    }
+    if (error instanceof ApiError) complain(`Error from server (${error.reason}): ${error.message}`);
+    else if (error instanceof ApiUnreachableError) complain(error.message);
+    else complain(error instanceof Error ? error.message : String(error));
+    return 1;
+  } finally {
+    connection?.close();
+  }
+}
+
+const helpOf = ({ summary, usage, examples }: Verb): string =>
+  `${usage}\n\n${summary.charAt(0).toUpperCase()}${summary.slice(1)}.\n\nA moment is a revision (1234), a time (2026-03-01T10:42:00Z), a time of day (10:42), how long ago (90s, 2h, 1d12h), or now.\n\nExamples\n${examples.map((line) => `  ${line}`).join('\n')}`;
