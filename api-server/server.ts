@@ -40,6 +40,13 @@ export interface ServerOptions {
   readonly readiness: () => Promise<Readonly<Record<string, string | undefined>>>;
 }
 
+interface Admission {
+  readonly request: IncomingMessage;
+  readonly url: URL;
+  readonly target: ResourceRequest | undefined;
+  readonly requestId: string;
+}
+
 /** Clients keep connections for a while; longer than any sensible idle time-out of theirs. */
 const KEEP_ALIVE_MS = 90_000;
 const HEADERS_TIMEOUT_MS = 20_000;
@@ -120,7 +127,7 @@ export class ApiServer {
     const asked = parseTarget(request, url);
     const question = asked && questionOf(asked, this.#options.services.registry);
     const target = question?.target ?? asked;
-    const identity = this.#admit({ request, url, target, requestId });
+    const identity = await this.#admitAtLast({ request, url, target, requestId });
     if (!target) return this.#answerDocument(request, response, url);
     const release =
       target.verb === 'watch' || upgrades.has(target.subresource) || target.subresource === 'log'
@@ -135,22 +142,30 @@ export class ApiServer {
     }
   }
 
+  /** A refusal is believed only on what is newest: whoever follows the log itself may know of a role or a binding before this server does. */
+  async #admitAtLast(parts: Admission): Promise<Identity> {
+    try {
+      return this.#admit(parts);
+    } catch (refusal) {
+      const { registry, store } = this.#options.services;
+      const pods = registry.byResource('', 'v1', 'pods');
+      if (!pods || !(refusal instanceof StatusError) || refusal.reason !== 'Forbidden') throw refusal;
+      await store.current(pods).catch(() => Promise.reject(refusal));
+      return this.#admit(parts);
+    }
+  }
+
   /** Who asks, once it is known that he may. Throws Unauthorized and Forbidden. */
-  #admit(parts: {
-    request: IncomingMessage;
-    url: URL;
-    target: ResourceRequest | undefined;
-    requestId: string;
-  }): Identity {
+  #admit(parts: Admission): Identity {
     const { request, url, target, requestId } = parts;
     const { authorizer, tokens, logger } = this.#options.services;
     const identity = impersonate(authenticate(request, tokens), request, authorizer);
     const attributes = attributesOf(request, url, target);
-    authorizer.require(identity, attributes);
     if (identity.impersonator !== undefined) {
       const { user, impersonator } = identity;
       logger.info({ user, impersonator, ...attributes, requestId }, 'request in the name of another');
     }
+    authorizer.require(identity, attributes);
     return identity;
   }
 
