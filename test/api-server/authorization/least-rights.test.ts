@@ -99,6 +99,10 @@ t.test('everything works, and nothing is refused', { timeout: 240_000 }, async (
   for (const name of await reckon.processes())
     t.strictSame(refusals(await reckon.logs(name)), [], `${name} was refused nothing`);
 
+  await reckon.tryKubectl('get nodes --as jane');
+  const said = (await reckon.logs('api-server')).split('\n').filter((line) => line.includes('in the name of another'));
+  t.match(said.at(-1), /"user":"jane","impersonator":"admin".*"resource":"nodes"/, 'the log knows who it was');
+
   // And a right that is missing is seen there.
   await reckon.kubectl('delete clusterrolebinding system:controller:deployments');
   await reckon.kubectl('create deployment refused --image=reckon/busybox:1');
