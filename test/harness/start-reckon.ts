@@ -64,7 +64,8 @@ const keptOutput = 64 * 1024;
 
 /** The test's end stops it and removes its home, containers, volumes, networks and nftables table. */
 export async function startReckon(t: Teardown, options: StartReckonOptions = {}): Promise<RunningReckon> {
-  const { kubectl, dockerHost } = await serverAddresses();
+  const { kubectl, dockerHost: sharedEngine } = await serverAddresses();
+  const dockerHost = options.environment?.['DOCKER_HOST'] ?? sharedEngine;
   const home = await mkdtemp(path.join(tmpdir(), 'reckon-home-'));
   const flags = [
     'start',

@@ -43,7 +43,7 @@ export interface FaultReport {
 export async function disturbRollout(
   space: Space,
   disturb: () => Promise<void>,
-  options: { containersDie?: boolean } = {},
+  options: { containersDie?: boolean; minimum?: number } = {},
 ): Promise<FaultReport> {
   const witness = new Witness({ space, app: 'web', minimum: MINIMUM, ...options });
   const writer = new Writer(space, `written-${Date.now()}`);

@@ -3,6 +3,7 @@
  * containers at once in one slot, one attempt started twice. Used by faults.test.ts and by prove-faults.ts.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
+import { docker } from '../harness/docker-cleaning.ts';
 import { isReady, type Json, type Space } from './stage.ts';
 
 export interface WitnessOptions {
@@ -22,6 +23,12 @@ export interface Testimony {
   readonly fewestAvailable: number;
   readonly fewestRunning: number;
   readonly containersStarted: number;
+}
+
+interface Listed {
+  readonly Id: string;
+  readonly State: string;
+  readonly Labels: Readonly<Record<string, string>>;
 }
 
 const SAMPLE_MS = 100;
@@ -85,24 +92,35 @@ export class Witness {
   }
 
   async #askEngine(): Promise<void> {
-    const { space, app, minimum, containersDie } = this.#options;
+    const { minimum, containersDie } = this.#options;
     while (!this.#ending.signal.aborted) {
-      const containers = await space.containers().catch(() => undefined);
+      const containers = await this.#listed().catch(() => undefined);
       if (containers !== undefined) {
         this.#engineSamples++;
-        const running = containers.filter(
-          ({ state, labels }) => state === 'running' && labels['reckon.dev/pod-name']?.startsWith(`${app}-`),
-        );
+        const running = containers.filter(({ State }) => State === 'running');
         this.#fewestRunning = Math.min(this.#fewestRunning, running.length);
         if (running.length < minimum && containersDie !== true)
           this.#fault(`${running.length} containers run, at least ${minimum} should`);
-        const slots = running.map(({ labels }) => `${labels['reckon.dev/pod-name']}/${labels['reckon.dev/container']}`);
+        const slots = running.map(({ Labels }) => `${Labels['reckon.dev/pod-name']}/${Labels['reckon.dev/container']}`);
         for (const slot of new Set(slots.filter((slot, index) => slots.indexOf(slot) !== index)))
           this.#fault(`two containers run in ${slot}`);
-        for (const { id, labels } of containers) this.#noteAttempt(id, labels);
+        for (const { Id, Labels } of containers) this.#noteAttempt(Id, Labels);
       }
       await sleep(SAMPLE_MS);
     }
+  }
+
+  /** The engine's plain list, which is much quicker than looking into each. */
+  async #listed(): Promise<Listed[]> {
+    const { space, app } = this.#options;
+    const { reckon } = space.stage;
+    const label = [
+      `reckon.dev/instance=${reckon.instance.settings.clusterId}`,
+      `reckon.dev/pod-namespace=${space.namespace}`,
+    ];
+    const filters = encodeURIComponent(JSON.stringify({ label }));
+    const listed = (await docker(reckon.dockerHost, 'GET', `/containers/json?all=1&filters=${filters}`)) as Listed[];
+    return listed.filter(({ Labels }) => Labels['reckon.dev/pod-name']?.startsWith(`${app}-`));
   }
 
   async #hearEngine(): Promise<void> {
