@@ -46,22 +46,57 @@ export function reconcile(service: ServiceObject, observed: Observed): Plan<ApiA
   };
 }
 
-/** The slices as they should be; a name is kept for as long as its place is needed. */
-function wantedSlices(service: ServiceObject, groups: readonly EndpointGroup[]): SliceObject[] {
+/** What one slice is to hold, and the name that it stands under, where it stands already. */
+interface Part {
+  readonly name?: string;
+  readonly ports: EndpointGroup['ports'];
+  readonly endpoints: Endpoint[];
+}
+
+const idOf = ({ targetRef, addresses }: Endpoint): string => targetRef?.uid ?? addresses[0] ?? '';
+
+/** Each endpoint stays in the slice where it stands; new ones fill what room there is, then new slices. So a pod that comes or goes changes one slice, however many there are. */
+function partsOf({ ports, endpoints }: EndpointGroup, slices: readonly SliceObject[]): Part[] {
+  const waiting = new Map(endpoints.map((endpoint) => [idOf(endpoint), endpoint]));
+  const parts: Part[] = [];
+  for (const slice of slices.filter((one) => sameJson(one.ports ?? [], ports))) {
+    const kept = (slice.endpoints ?? []).flatMap((endpoint) => {
+      const wanted = waiting.get(idOf(endpoint));
+      return waiting.delete(idOf(endpoint)) && wanted ? [wanted] : [];
+    });
+    if (kept.length > 0) parts.push({ name: slice.metadata.name, ports, endpoints: kept });
+  }
+  const rest = [...waiting.values()];
+  for (const part of parts) part.endpoints.push(...rest.splice(0, MAX_ENDPOINTS_PER_SLICE - part.endpoints.length));
+  while (rest.length > 0) parts.push({ ports, endpoints: rest.splice(0, MAX_ENDPOINTS_PER_SLICE) });
+  return parts;
+}
+
+/** The slices as they should be. New names are those of the first free places. */
+function wantedSlices(
+  service: ServiceObject,
+  groups: readonly EndpointGroup[],
+  slices: readonly SliceObject[],
+): SliceObject[] {
   const { name, namespace, uid = '' } = service.metadata;
-  const parts = groups.flatMap(({ ports, endpoints }) => {
-    const chunks: { ports: EndpointGroup['ports']; endpoints: readonly Endpoint[] }[] = [];
-    for (let start = 0; start < endpoints.length; start += MAX_ENDPOINTS_PER_SLICE)
-      chunks.push({ ports, endpoints: endpoints.slice(start, start + MAX_ENDPOINTS_PER_SLICE) });
-    return chunks;
-  });
+  const standing = [...slices]
+    .filter(({ addressType, metadata }) => addressType === 'IPv4' && !metadata.deletionTimestamp)
+    .sort((a, b) => (a.metadata.name < b.metadata.name ? -1 : 1));
+  const parts = groups.flatMap((group) => partsOf(group, standing));
   // A Service without pods has one empty slice: a consumer can tell "nobody there" from "not looked at yet".
   if (parts.length === 0) parts.push({ ports: [], endpoints: [] });
-  return parts.map(({ ports, endpoints }, place) => ({
+  const used = new Set(parts.flatMap((part) => part.name ?? []));
+  const freeName = (): string => {
+    for (let place = 0; ; place++) {
+      const candidate = deterministicName(`${name}-`, [uid, place]);
+      if (!used.has(candidate)) return used.add(candidate) && candidate;
+    }
+  };
+  return parts.map(({ name: place, ports, endpoints }) => ({
     apiVersion: 'discovery.k8s.io/v1',
     kind: 'EndpointSlice',
     metadata: {
-      name: deterministicName(`${name}-`, [uid, place]),
+      name: place ?? freeName(),
       ...(namespace && { namespace }),
       labels: {
         ...service.metadata.labels,
@@ -72,7 +107,7 @@ function wantedSlices(service: ServiceObject, groups: readonly EndpointGroup[]):
       ownerReferences: [controllerReference(service)],
     },
     addressType: 'IPv4',
-    endpoints: [...endpoints],
+    endpoints,
     ports: [...ports],
   }));
 }
@@ -83,7 +118,7 @@ function sliceActions(
   slices: readonly SliceObject[],
 ): ApiAction[] {
   const standing = new Map(slices.map((slice) => [slice.metadata.name, slice]));
-  const wanted = wantedSlices(service, groups);
+  const wanted = wantedSlices(service, groups, slices);
   const actions: ApiAction[] = [];
   for (const slice of wanted) {
     const current = standing.get(slice.metadata.name);
@@ -134,11 +169,19 @@ function addressOf({ addresses, hostname, nodeName, targetRef }: Endpoint): Endp
   };
 }
 
+/** At most so many addresses in all; ready ones first. */
+function listedOf(groups: readonly EndpointGroup[]): ReadonlySet<Endpoint> {
+  const all = groups
+    .flatMap(({ endpoints }) => endpoints)
+    .filter(({ conditions }) => !conditions?.terminating || conditions.ready);
+  const ready = all.filter(({ conditions }) => conditions?.ready);
+  return new Set([...ready, ...all.filter(({ conditions }) => !conditions?.ready)].slice(0, MAX_ENDPOINTS));
+}
+
 function subsets(groups: readonly EndpointGroup[]): EndpointSubset[] {
+  const kept = listedOf(groups);
   return groups.flatMap(({ ports, endpoints }) => {
-    const listed = endpoints
-      .filter(({ conditions }) => !conditions?.terminating || conditions.ready)
-      .slice(0, MAX_ENDPOINTS);
+    const listed = endpoints.filter((endpoint) => kept.has(endpoint));
     if (listed.length === 0) return [];
     const ready = listed.filter(({ conditions }) => conditions?.ready).map(addressOf);
     const notReady = listed.filter(({ conditions }) => !conditions?.ready).map(addressOf);
@@ -162,9 +205,14 @@ function endpointsActions(
   groups: readonly EndpointGroup[],
   current: EndpointsObject | undefined,
 ): ApiAction[] {
-  const { name, namespace, labels } = service.metadata;
+  const { name, namespace } = service.metadata;
   const wanted = subsets(groups);
-  if (current && sameJson(current.subsets ?? [], wanted)) return [];
+  const labels = {
+    ...service.metadata.labels,
+    'endpoints.kubernetes.io/managed-by': 'endpoint-controller',
+    ...(service.spec?.clusterIP === 'None' && { [HEADLESS]: '' }),
+  };
+  if (current && sameJson(current.subsets ?? [], wanted) && sameJson(current.metadata.labels, labels)) return [];
   const uid = current?.metadata.uid;
   const resourceVersion = current?.metadata.resourceVersion;
   const object: EndpointsObject = {
@@ -173,7 +221,7 @@ function endpointsActions(
     metadata: {
       name,
       ...(namespace && { namespace }),
-      labels: { ...labels, 'endpoints.kubernetes.io/managed-by': 'endpoint-controller' },
+      labels,
       ownerReferences: [controllerReference(service)],
       ...(uid && { uid }),
       ...(resourceVersion && { resourceVersion }),

@@ -3,7 +3,7 @@
  * https://kubernetes.io/docs/concepts/overview/working-with-objects/namespaces/
  */
 import type { Namespace, NamespaceCondition } from '../../api-schemas/types/core-v1.ts';
-import type { ApiAction, ApiObject, ObjectKey, Plan } from '../../sdk/index.ts';
+import { milliseconds, type ApiAction, type ApiObject, type ObjectKey, type Plan } from '../../sdk/index.ts';
 
 export type NamespaceObject = Namespace & ApiObject;
 
@@ -29,6 +29,11 @@ export const NAMESPACES = { group: '', version: 'v1', resource: 'namespaces' };
 const FINALIZER = 'kubernetes';
 /** Deleted at a time; what is left follows as these go. */
 const MAX_DELETES = 200;
+/** An object that has not ended so long after its deletion stands in the way. */
+const LATE_MS = 5_000;
+
+const isLate = ({ metadata }: ApiObject, now: string): boolean =>
+  (milliseconds(now) ?? 0) - (milliseconds(metadata.deletionTimestamp) ?? 0) >= LATE_MS;
 
 export function reconcile(namespace: NamespaceObject, { contents, now }: Observed): Plan<ApiAction | SweepAction> {
   if (!namespace.metadata.deletionTimestamp) return { actions: [] };
@@ -38,9 +43,13 @@ export function reconcile(namespace: NamespaceObject, { contents, now }: Observe
   const because = `namespace ${name} is being deleted`;
   if (contents.length > 0) {
     const untouched = contents.filter(({ object }) => !object.metadata.deletionTimestamp).slice(0, MAX_DELETES);
+    if (untouched.length > 0) return { actions: untouched.map(({ key, object }) => deletion(key, object, because)) };
+    const late = contents.filter(({ object }) => isLate(object, now));
+    // What ends by itself in a moment is not worth a word; each word would be a write for every object that goes.
+    if (late.length === 0) return { actions: [], requeueAfterMs: LATE_MS };
     return {
-      actions: untouched.map(({ key, object }) => deletion(key, object, because)),
-      status: { ...namespace.status, phase: 'Terminating', conditions: conditions(namespace, contents, now) },
+      actions: [],
+      status: { ...namespace.status, phase: 'Terminating', conditions: conditions(namespace, late, now) },
     };
   }
   const rest = finalizers.filter((finalizer) => finalizer !== FINALIZER);
