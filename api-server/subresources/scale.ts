@@ -8,7 +8,7 @@ import { internal, invalid, methodNotAllowed, staleWrite } from '../errors.ts';
 import { sendObject } from '../respond.ts';
 import { fieldValue } from '../store/selectors.ts';
 import { decode, type Entry } from '../store/entry.ts';
-import { find } from '../verbs/get.ts';
+import { findAsked } from '../verbs/get.ts';
 import { patchFunction } from '../verbs/patch.ts';
 import { changeObject, checkPlace } from '../verbs/update.ts';
 
@@ -63,7 +63,7 @@ export async function scale(call: Call): Promise<void> {
   if (!paths || !schema) throw internal(`${definition.resource} declare no scale paths`);
   const scaleKind: KindSchema = { group: 'autoscaling', version: 'v1', kind: 'Scale', schema };
   const answer = (entry: Entry) => sendObject(call, scaleOf(entry, paths));
-  if (target.verb === 'get') return answer(await find(call));
+  if (target.verb === 'get') return answer((await findAsked(call)).entry);
 
   let propose: (current: ApiObject) => ApiObject;
   if (target.verb === 'update') {

@@ -9,9 +9,15 @@ import { sendEntry } from '../respond.ts';
 import { entryId, type Entry } from '../store/entry.ts';
 
 export async function get(call: Call): Promise<void> {
+  const { entry, asOfMs } = await findAsked(call);
+  sendEntry(asOfMs === undefined ? call : { ...call, asOfMs }, entry);
+}
+
+/** The object the call names, at the moment of `?at=` if there is one, else as `find` has it. Throws NotFound. */
+export async function findAsked(call: Call): Promise<{ entry: Entry; asOfMs?: number }> {
   const moment = await momentOf(call);
-  if (!moment) return sendEntry(call, await find(call));
-  sendEntry({ ...call, asOfMs: moment.timeMs }, await findAt(call, moment.revision));
+  if (!moment) return { entry: await find(call) };
+  return { entry: await findAt(call, moment.revision), asOfMs: moment.timeMs };
 }
 
 /** Where a read with `?at=` stands; the answer says so in its `Reckon-Revision` header. Undefined for a read of the present. */

@@ -144,6 +144,17 @@ t.test('the past, by revision and by time, is as it was', async (t) => {
     t.strictSame(answer.body.items, [selected]);
   });
 
+  await t.test('the scale of then', async (t) => {
+    const step = steps.findLast(({ alive }) => [...alive.keys()].some((id) => id.startsWith('deployments/')))!;
+    const [one] = expectedList(step, KINDS[2], 'blue').concat(expectedList(step, KINDS[2], 'green'));
+    const { namespace, name } = one.metadata;
+    const scale = await api.get(
+      `/apis/apps/v1/namespaces/${namespace as string}/deployments/${name as string}/scale?at=${step.revision}`,
+    );
+    t.equal(scale.body.spec.replicas, one.spec.replicas);
+    t.equal(scale.body.metadata.resourceVersion, one.metadata.resourceVersion);
+  });
+
   await t.test('kubectl prints it as a table', async (t) => {
     const step = steps.at(-1)!;
     const raw = await api.kubectl(['get', '--raw', `/apis/apps/v1/namespaces/blue/deployments?at=${step.revision}`]);
@@ -185,6 +196,17 @@ t.test('without a database the past is unavailable, and says so', async (t) => {
   t.equal(status, 503);
   t.match(body.message, /past/);
   t.ok(headers['retry-after']);
+});
+
+t.test('while PostgreSQL is down the present is answered, and the past is 503', async (t) => {
+  const api = await startApi(t, { databaseUrl: 'postgres://nobody:nothing@127.0.0.1:1/none' });
+  t.equal((await api.get('/api/v1/namespaces/default')).status, 200);
+  for (const at of ['now', '1', '1s']) t.equal((await api.get(`/api/v1/namespaces/default?at=${at}`)).status, 503, at);
+  const root = '/apis/log.reckon.dev/v1';
+  t.equal((await api.get(`${root}/history/core/namespaces/default`)).status, 503);
+  const status = await api.get(`${root}/status`);
+  t.equal(status.status, 200);
+  t.match(status.body.followers[1], { name: 'projection', fault: /database/ });
 });
 
 t.test('a moment is read as it was written', async (t) => {
