@@ -124,14 +124,34 @@ interface Condition {
   readonly message?: string;
 }
 
+interface LastStatus {
+  readonly phase?: string;
+  readonly reason?: string;
+  readonly message?: string;
+  readonly conditions?: readonly Condition[];
+  readonly containerStatuses?: readonly {
+    readonly name: string;
+    readonly state?: { readonly waiting?: { readonly reason?: string; readonly message?: string } };
+  }[];
+}
+
 /** What the object's last status complains of. */
 function stateOf(object: ApiObject): Record<string, unknown> {
-  const status = (object['status'] ?? {}) as { phase?: string; reason?: string; message?: string };
-  const conditions = ((status as { conditions?: readonly Condition[] }).conditions ?? [])
+  const status = (object['status'] ?? {}) as LastStatus;
+  const waiting = (status.containerStatuses ?? []).flatMap(({ name, state }) =>
+    state?.waiting ? [{ container: name, ...state.waiting }] : [],
+  );
+  const conditions = (status.conditions ?? [])
     .filter(({ status: holds, message, reason }) => holds !== 'True' && (message || reason))
     .map(({ type, status: holds, reason, message }) => ({ type, status: holds, reason, message }));
   const { phase, reason, message } = status;
-  return { phase, reason, message, ...(conditions.length > 0 && { conditions }) };
+  return {
+    phase,
+    reason,
+    message,
+    ...(conditions.length > 0 && { conditions }),
+    ...(waiting.length > 0 && { waiting }),
+  };
 }
 
 async function containersOf(

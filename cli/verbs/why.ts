@@ -32,7 +32,11 @@ interface Why {
   readonly alive: boolean;
   readonly chain: readonly Step[];
   readonly end?: readonly Step[];
-  readonly state: { readonly phase?: string; readonly message?: string; readonly conditions?: readonly Condition[] };
+  readonly state: {
+    readonly phase?: string;
+    readonly conditions?: readonly Condition[];
+    readonly waiting?: readonly { readonly container: string; readonly reason?: string; readonly message?: string }[];
+  };
   readonly happened?: readonly Happened[];
 }
 
@@ -55,12 +59,23 @@ export const why: Verb = {
     if (end) section(alive ? 'Why it is going' : 'Why it went', end, screen);
     if (happened.length > 0) screen.write(`\n${screen.paint('bold', 'What happened to its containers')}`);
     for (const event of happened) screen.write(`  ${eventLine(event, screen)}`);
-    const complaints = alive ? (state.conditions ?? []) : [];
+    const complaints = alive && !ENDED.has(state.phase ?? '') ? complaintsOf(state) : [];
     if (complaints.length > 0) screen.write(`\n${screen.paint('bold', 'What it waits for')}`);
-    for (const { type, reason, message } of complaints)
-      screen.write(`  not ${type}: ${[reason, message].filter(Boolean).join(': ')}`);
+    for (const complaint of complaints) screen.write(`  ${complaint}`);
   },
 };
+
+/** Phases of a pod that waits for nothing any more. */
+const ENDED = new Set(['Succeeded', 'Failed']);
+
+function complaintsOf({ conditions = [], waiting = [] }: Why['state']): string[] {
+  const told = (what: string, reason?: string, message?: string): string =>
+    [what, reason, message].filter(Boolean).join(': ');
+  return [
+    ...conditions.map(({ type, reason, message }) => told(`not ${type}`, reason, message)),
+    ...waiting.map(({ container, reason, message }) => told(container, reason, message)),
+  ];
+}
 
 function section(title: string, steps: readonly Step[], screen: Screen): void {
   screen.write(`\n${screen.paint('bold', title)}`);

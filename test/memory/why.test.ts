@@ -137,6 +137,25 @@ t.test('a user asks at the terminal', async (t) => {
     t.ok(why.end.every(({ revision }: Json, index: number) => index === 0 || revision < why.end[index - 1].revision));
   });
 
+  await t.test('a pod that no node can hold, and one that crashes again and again', async (t) => {
+    const containers = [{ name: 'main', image: 'shop:1', resources: { requests: { memory: '9000Gi' } } }];
+    await reckon.kubectl('apply -n shop -f -', {
+      input: { apiVersion: 'v1', kind: 'Pod', metadata: { name: 'big' }, spec: { containers } },
+    });
+    const told = await until('the scheduler to say why not', async () => {
+      const { stdout } = await say('why', 'pod/big', '-n', 'shop');
+      return /waits for/.test(stdout) ? stdout : undefined;
+    });
+    t.match(told, /Pod big is Pending/);
+    t.match(told, /admin: create Pod big/);
+    t.match(told, /not PodScheduled: Unschedulable: 0\/1 nodes are available: 1 Insufficient memory/);
+    const crashing = await until('the restarts to be put off', async () => {
+      const { stdout } = await say('why', `pod/${names.second}`, '-n', 'shop');
+      return /CrashLoopBackOff/.test(stdout) ? stdout : undefined;
+    });
+    t.match(crashing, /What it waits for[^]*main: CrashLoopBackOff/);
+  });
+
   await t.test('every example of the page', async (t) => {
     const page = (await readFile(path.join(root, 'docs', 'memory.md'), 'utf8'))
       .replaceAll('web-fp5xhh2gj5-hbpl7', names.first)
