@@ -57,4 +57,6 @@ export function planStop(stop: Stop): void {
   }
   if (hook?.state === 'running') return;
   draft.act({ verb: 'signal-container', ...step, signal: 'stop', because });
+  // Nothing may ever be heard of a container that does not heed the signal.
+  if (!Number.isFinite(deadlineMs)) draft.lookAgainAt(draft.nowMs + stop.graceMs);
 }

@@ -119,7 +119,7 @@ export class Model {
       const quiet =
         plan.actions.every((action) => action.verb === 'event') && sameJson(plan.status ?? status ?? {}, status ?? {});
       if (!quiet) continue;
-      if (plan.requeueAfterMs === undefined || this.pod === undefined) return;
+      if (plan.requeueAfterMs === undefined) return;
       if (this.nowMs + plan.requeueAfterMs > end) return;
       this.nowMs += plan.requeueAfterMs;
     }

@@ -253,6 +253,11 @@ t.test('a pod that has gone, and one that overstays', async (t) => {
   gone.pod = undefined;
   gone.settle();
   t.strictSame([gone.containers, gone.hasData], [[], false], 'nothing of it is left');
+  const deaf = settled({ containers: [main] });
+  deaf.stubborn = true;
+  deaf.pod = undefined;
+  deaf.settle();
+  t.strictSame(deaf.containers, [], 'nor of one whose containers heed no signal');
   const late = settled({ containers: [main], activeDeadlineSeconds: 100 });
   late.settle(200_000);
   late.settle(200_000);
