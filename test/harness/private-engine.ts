@@ -4,8 +4,8 @@
  */
 import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
-import { createWriteStream } from 'node:fs';
-import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
+import { createWriteStream, existsSync } from 'node:fs';
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -27,17 +27,12 @@ const pollMs = 100;
 export async function startPrivateEngine(t: Teardown, options: { liveRestore: boolean }): Promise<PrivateEngine> {
   const folder = await mkdtemp(path.join(tmpdir(), 'reckon-engine-'));
   const host = `unix://${folder}/docker.sock`;
+  const containerd = await startContainerd(folder);
   const flags = [
     ...['--host', host, '--data-root', `${folder}/data`, '--exec-root', `${folder}/exec`],
     ...['--pidfile', `${folder}/docker.pid`, '--bridge', 'none', '--iptables=false'],
+    ...['--containerd', containerd.address],
     ...(options.liveRestore ? ['--live-restore'] : []),
-    // Where a containerd of the machine runs, it is shared: under a name of our own.
-    ...[
-      '--containerd-namespace',
-      path.basename(folder),
-      '--containerd-plugins-namespace',
-      `${path.basename(folder)}-plugins`,
-    ],
   ];
   let child: ChildProcess | undefined;
   const start = async (): Promise<void> => {
@@ -66,7 +61,7 @@ export async function startPrivateEngine(t: Teardown, options: { liveRestore: bo
     const left = ((await docker(host, 'GET', '/containers/json?all=1').catch(() => [])) ?? []) as { Id: string }[];
     for (const { Id } of left) await docker(host, 'DELETE', `/containers/${Id}?force=1&v=1`).catch(() => undefined);
     await kill('SIGTERM');
-    await endContainerd(folder);
+    await containerd.stop();
     await unmount(folder);
     await rm(folder, { recursive: true, force: true, maxRetries: 5 });
   });
@@ -74,16 +69,32 @@ export async function startPrivateEngine(t: Teardown, options: { liveRestore: bo
   return { host, kill, start };
 }
 
-/** dockerd killed outright leaves its containerd behind. */
-async function endContainerd(folder: string): Promise<void> {
-  const pid = Number(await readFile(path.join(folder, 'exec', 'containerd', 'containerd.pid'), 'utf8').catch(() => ''));
-  if (!pid) return;
-  try {
-    process.kill(pid, 'SIGTERM');
-  } catch {
-    return;
+/** A service of its own, as packages install it: it and the containers outlive a dockerd that is killed outright. */
+async function startContainerd(folder: string): Promise<{ address: string; stop(): Promise<void> }> {
+  const address = `${folder}/containerd.sock`;
+  const configuration = [
+    'version = 2',
+    `root = '${folder}/containerd'`,
+    `state = '${folder}/containerd-state'`,
+    "disabled_plugins = ['io.containerd.grpc.v1.cri']",
+    '[grpc]',
+    `address = '${address}'`,
+  ];
+  const file = path.join(folder, 'containerd.toml');
+  await writeFile(file, configuration.join('\n'));
+  const child = spawn('containerd', ['--config', file], { stdio: 'ignore', detached: true });
+  const stop = async (): Promise<void> => {
+    if (child.exitCode !== null || child.signalCode !== null) return;
+    const exited = once(child, 'exit');
+    child.kill('SIGTERM');
+    await exited;
+  };
+  const untilMs = Date.now() + startLimitMs;
+  while (!existsSync(address)) {
+    if (child.exitCode !== null || Date.now() > untilMs) throw new Error('containerd did not start');
+    await sleep(pollMs);
   }
-  for (let i = 0; i < 50 && (await readdir(`/proc/${pid}`).catch(() => [])).length > 0; i++) await sleep(pollMs);
+  return { address, stop };
 }
 
 async function unmount(folder: string): Promise<void> {

@@ -16,6 +16,8 @@ import {
   PROCESSES,
 } from '../spine/faults.ts';
 import { startStage, type Space } from '../spine/stage.ts';
+import { around } from './alone.ts';
+import { generator, type Random } from './generator.ts';
 
 const outageMs = 20_000;
 const defaultRounds = 30;
@@ -25,8 +27,6 @@ interface Step {
   readonly run: (space: Space) => Promise<void>;
   readonly containersDie?: boolean;
 }
-
-type Random = () => number;
 
 function chooseStep(random: Random): Step {
   const pick = <T>(items: readonly T[]): T => items[Math.floor(random() * items.length)] as T;
@@ -75,12 +75,12 @@ async function loseContainer(space: Space, order: number, remove: boolean): Prom
 async function run(rounds: number, seed: number): Promise<boolean> {
   const progressFile = path.join(import.meta.dirname, `.faults-${rounds}-${seed}.json`);
   const held = await readProgress(progressFile);
-  const handlers: (() => Promise<void> | void)[] = [];
   process.stdout.write(`seed ${seed}, ${rounds} rounds${held > 0 ? `, going on after round ${held}` : ''}\n`);
   const random = generator(seed);
   let failed = 0;
+  const t = await around();
   try {
-    const stage = await startStage({ teardown: (handler) => void handlers.push(handler) });
+    const stage = await startStage(t);
     const space = await stage.space('prove');
     await applyRolling(space);
     for (let round = 1; round <= rounds; round++) {
@@ -108,7 +108,7 @@ async function run(rounds: number, seed: number): Promise<boolean> {
       if (failed > 0) break;
     }
   } finally {
-    for (const handler of handlers.toReversed()) await handler();
+    await t.end();
   }
   if (failed === 0) await rm(progressFile, { force: true });
   return failed === 0;
@@ -122,17 +122,6 @@ async function readProgress(file: string): Promise<number> {
 async function writeProgress(file: string, held: number): Promise<void> {
   await mkdir(path.dirname(file), { recursive: true });
   await writeFile(file, JSON.stringify({ held }));
-}
-
-/** A small seeded generator: what is done is repeatable, to the millisecond when it strikes is not. */
-function generator(seed: number): Random {
-  let state = seed >>> 0;
-  return () => {
-    state = (state + 0x6d2b79f5) >>> 0;
-    let mixed = Math.imul(state ^ (state >>> 15), state | 1);
-    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61);
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 4_294_967_296;
-  };
 }
 
 const held = await run(Number(process.argv[2] ?? defaultRounds), Number(process.argv[3] ?? 1));

@@ -45,13 +45,14 @@ t.test('an engine that takes its containers with it', async (t) => {
   await engine.kill('SIGTERM');
   await sleep(1_000);
   await engine.start();
+  let seen: Json[] = [];
   await until(
     'every container to run again',
     async () => {
-      const now = await space.list('pods');
-      return restarts(now).every((count) => count === 1) && now.every(isReady);
+      seen = await space.list('pods');
+      return restarts(seen).every((count) => count >= 1) && seen.every(isReady);
     },
-    { timeoutMs: CONVERGE_MS },
+    { timeoutMs: CONVERGE_MS, seen: () => seen.map(({ metadata, status }) => ({ name: metadata.name, status })) },
   );
   await untilTidy(space);
   const after = await space.list('pods');

@@ -6,7 +6,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { ApiObject } from '../../api-schemas/schema.ts';
 import type { CommandResult } from '../../cli/set-up/command.ts';
 import { ensureHelloImage } from '../../cli/start/hello-image.ts';
-import type { Container } from '../../runtime/container-runtime.ts';
+import { RuntimeUnavailableError, type Container } from '../../runtime/container-runtime.ts';
 import { DockerRuntime } from '../../runtime/docker/docker-runtime.ts';
 import { ApiError, ApiUnreachableError } from '../../sdk/client.ts';
 import { HttpClient, readKubeconfig, type ResourceRef } from '../../sdk/index.ts';
@@ -73,12 +73,17 @@ export async function until<T>(
   }
 }
 
-/** An API server that is away, or says that it cannot now, has no answer yet. */
+/** An API server or an engine that is away, or says that it cannot now, has no answer yet. */
 async function unlessAway<T>(ask: () => Promise<T> | T): Promise<T | undefined> {
   try {
     return await ask();
   } catch (error) {
-    if (error instanceof ApiUnreachableError || (error instanceof ApiError && error.code >= 500)) return undefined;
+    if (
+      error instanceof RuntimeUnavailableError ||
+      error instanceof ApiUnreachableError ||
+      (error instanceof ApiError && error.code >= 500)
+    )
+      return undefined;
     throw error;
   }
 }

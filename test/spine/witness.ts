@@ -170,8 +170,13 @@ export async function leftovers(space: Space): Promise<string[]> {
   const orphans = containers.filter(({ labels }) => !uids.has(labels['reckon.dev/pod-uid'] ?? ''));
   const faults = orphans.map(({ name }) => `container ${name} has no pod`);
   for (const [uid, name] of uids) {
-    const own = containers.filter(({ labels, state }) => labels['reckon.dev/pod-uid'] === uid && state === 'running');
-    if (own.length !== 1) faults.push(`pod ${name} has ${own.length} running containers`);
+    const own = containers.filter(({ labels }) => labels['reckon.dev/pod-uid'] === uid);
+    const running = own.filter(({ state }) => state === 'running');
+    if (running.length === 1) continue;
+    const all = own.map(
+      ({ id, labels, state }) => `${id.slice(0, 12)} attempt ${labels['reckon.dev/attempt']} ${state}`,
+    );
+    faults.push(`pod ${name} has ${running.length} running containers: ${all.join(', ')}`);
   }
   return faults;
 }

@@ -1,0 +1,23 @@
+/** What a proof needs around it: things to tidy up at its end, and servers of its own where `npm run prove` has not brought any. */
+import type { Teardown } from '../harness/servers.ts';
+import { startTestServers } from '../harness/test-servers.ts';
+
+export interface Around extends Teardown {
+  /** Last comes first. */
+  end(): Promise<void>;
+}
+
+export async function around(): Promise<Around> {
+  const handlers: (() => Promise<void> | void)[] = [];
+  if (!process.env['RECKON_TEST_SERVERS']) {
+    const { addresses, stop } = await startTestServers(() => undefined);
+    process.env['RECKON_TEST_SERVERS'] = JSON.stringify(addresses);
+    handlers.push(stop);
+  }
+  return {
+    teardown: (handler) => void handlers.push(handler),
+    async end() {
+      for (const handler of handlers.splice(0).toReversed()) await handler();
+    },
+  };
+}
