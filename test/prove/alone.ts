@@ -14,10 +14,16 @@ export async function around(): Promise<Around> {
     process.env['RECKON_TEST_SERVERS'] = JSON.stringify(addresses);
     handlers.push(stop);
   }
+  const tidyUp = async (): Promise<void> => {
+    for (const handler of handlers.splice(0).toReversed()) await handler();
+  };
+  let ending: Promise<void> | undefined;
+  const end = (): Promise<void> => (ending ??= tidyUp());
+  // Stopped by hand, it leaves nothing behind either; what has been noted of its progress stays.
+  for (const signal of ['SIGINT', 'SIGTERM'] as const)
+    process.once(signal, () => void end().finally(() => process.exit(130)));
   return {
     teardown: (handler) => void handlers.push(handler),
-    async end() {
-      for (const handler of handlers.splice(0).toReversed()) await handler();
-    },
+    end,
   };
 }
