@@ -24,6 +24,8 @@ t.test('an engine killed in mid-rollout, whose containers outlive it', async (t)
   });
   t.same(faults, []);
   t.comment(JSON.stringify({ ...testimony, ...writing }));
+  // What the rollout left behind goes first.
+  await untilTidy(space);
   const before = (await space.containers()).map(({ id }) => id).sort();
   await engine.kill('SIGTERM');
   await sleep(1_000);
