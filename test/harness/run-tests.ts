@@ -14,7 +14,7 @@ const root = process.env['RECKON_ROOT'] ?? process.cwd();
 const tests = path.join(root, 'dist', 'test');
 const jobs = 2;
 /** One file may take so long; the longest kill, wait and recover. */
-const fileTimeoutSeconds = 300;
+const fileTimeoutSeconds = 900;
 /** Of what a file said, so much is kept for when it fails. */
 const maxBlockLines = 5000;
 
