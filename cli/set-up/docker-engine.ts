@@ -2,12 +2,11 @@
  * The container engine: whatever answers at DOCKER_HOST or /var/run/docker.sock, else Debian's docker.io, started by the machine's init or, where none runs, by
  * hand, detached: containers must go on running when Reckon's control plane stops.
  */
-import { spawn } from 'node:child_process';
-import { mkdir, open } from 'node:fs/promises';
 import http from 'node:http';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { existsSync } from 'node:fs';
 import { findProgram, runCommand } from './command.ts';
+import { containerdAddress, ensureContainerd, startDetached } from './containerd.ts';
 import { asRoot, requireRoot } from './privilege.ts';
 import { SetUpError, type Requirement, type SetUpContext } from './requirement.ts';
 
@@ -67,19 +66,10 @@ async function startEngine(context: SetUpContext): Promise<void> {
   if ((await asRoot()) === undefined) throw new SetUpError(dockerEngine.otherwise);
 }
 
-/** `--live-restore`: containers go on while dockerd itself restarts. */
+/** `--live-restore`: containers go on while dockerd itself restarts; the containerd of its own keeps them in sight when it is killed. */
 async function startByHand(prefix: readonly string[]): Promise<void> {
-  await mkdir('/var/log', { recursive: true });
-  const [command = '', ...args] = [...prefix, 'dockerd', '--live-restore'];
-  const log = await open(logFile, 'a').catch(() => undefined);
-  const child = spawn(command, args, {
-    detached: true,
-    stdio: ['ignore', log?.fd ?? 'ignore', log?.fd ?? 'ignore'],
-    cwd: '/',
-  });
-  child.on('error', () => undefined);
-  child.unref();
-  await log?.close();
+  await ensureContainerd(prefix);
+  await startDetached([...prefix, 'dockerd', '--live-restore', `--containerd=${containerdAddress}`], logFile);
 }
 
 async function engineVersion(host: string): Promise<string | undefined> {
