@@ -5,14 +5,14 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Logger } from 'pino';
 import type { Registry } from '../api-schemas/registry.ts';
 import type { ResourceDefinition } from '../api-schemas/schema.ts';
-import type { ObjectKey } from '../event-log/event-log.ts';
+import type { ObjectKey, Reason } from '../event-log/event-log.ts';
 import type { RuntimeState } from '../state/runtime-state.ts';
 import type { Identity } from './authentication/identity.ts';
 import type { ServiceAccountTokens } from './authentication/service-account-tokens.ts';
 import type { Authorizer } from './authorization/authorizer.ts';
 import { managerName } from './patch/managed-fields.ts';
 import type { ResourceRequest } from './request.ts';
-import type { ObjectStore } from './store/object-store.ts';
+import type { ObjectStore, Provenance } from './store/object-store.ts';
 import type { Past } from './store/past.ts';
 import type { Kinds } from './strategy/kinds.ts';
 import type { NodeConnections } from './subresources/node-connections.ts';
@@ -43,6 +43,8 @@ export interface Call {
   readonly requestId: string;
   /** Sequences that this request answers to, from the `Reckon-Cause` header. */
   readonly causes: readonly number[];
+  /** Why it is made, from `Reckon-Because` and `Reckon-Source`. */
+  readonly reason?: Reason;
   /** The moment that is read: ages are told from there. Absent: now. */
   readonly asOfMs?: number;
   /** Aborted when the client has gone or the server stops. */
@@ -61,6 +63,14 @@ export function keyOf(call: Pick<Call, 'definition' | 'target'>, name: string = 
   const { group, resource, namespaced } = call.definition;
   return { group, resource, namespace: namespaced ? call.target.namespace : '', name };
 }
+
+/** Who writes, as it stands in the record. */
+export const provenance = ({ identity, requestId, causes, reason }: Call): Provenance => ({
+  actor: identity.user,
+  requestId,
+  causes,
+  ...(reason && { reason }),
+});
 
 export const isDryRun = (call: Pick<Call, 'query'>): boolean => call.query.getAll('dryRun').includes('All');
 

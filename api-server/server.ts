@@ -6,7 +6,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import { createServer, type Server } from 'node:https';
 import type { AddressInfo } from 'node:net';
 import type { Duplex } from 'node:stream';
-import { GuardError, MAX_CAUSES } from '../event-log/event-log.ts';
+import { GuardError } from '../event-log/event-log.ts';
 import { authenticate } from './authentication/authenticator.ts';
 import type { Identity } from './authentication/identity.ts';
 import { impersonate } from './authentication/impersonation.ts';
@@ -25,6 +25,7 @@ import {
 import { InFlight } from './in-flight.ts';
 import { questionOf } from './memory/questions.ts';
 import { checkOptions } from './request-options.ts';
+import { causesOf, reasonOf } from './request-provenance.ts';
 import { parseResourceRequest, type ResourceRequest } from './request.ts';
 import { sendBytes, sendStatus } from './respond.ts';
 import { subresources, upgrades } from './subresources/index.ts';
@@ -181,6 +182,7 @@ export class ApiServer {
     const { services } = this.#options;
     const definition = services.registry.byResource(target.group, target.version, target.resource);
     if (!definition) throw noSuchPath();
+    const reason = reasonOf(request);
     const gone = new AbortController();
     this.#open.add(gone);
     response.once('close', () => {
@@ -198,6 +200,7 @@ export class ApiServer {
       identity,
       requestId,
       causes: causesOf(request),
+      ...(reason && { reason }),
       signal: gone.signal,
     };
   }
@@ -321,18 +324,6 @@ function parseTarget(request: IncomingMessage, url: URL): ResourceRequest | unde
   } catch (cause) {
     throw badRequest(`the path ${JSON.stringify(url.pathname)} holds a malformed escape`, { cause });
   }
-}
-
-function causesOf(request: IncomingMessage): number[] {
-  const header = request.headers['reckon-cause'];
-  if (typeof header !== 'string' || header === '') return [];
-  const causes = header.split(',').map(Number);
-  if (causes.length > MAX_CAUSES || !causes.every((cause) => Number.isSafeInteger(cause) && cause > 0)) {
-    throw badRequest(
-      `Reckon-Cause: expected up to ${MAX_CAUSES} revisions separated by commas, got ${JSON.stringify(header.slice(0, 100))}`,
-    );
-  }
-  return causes;
 }
 
 /** The client went away before its body was complete: nobody is there to be answered, and nothing is wrong here. */

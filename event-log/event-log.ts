@@ -33,11 +33,23 @@ export interface Write {
   readonly time: string;
   /** Sequences that this change answers to; at most `MAX_CAUSES`. */
   readonly causes: readonly number[];
+  readonly reason?: Reason;
   /** Ephemeral stream only: the record expires this long after it was written. */
   readonly ttlSeconds?: number;
 }
 
 export const MAX_CAUSES = 8;
+
+/** Why a change was made, in the words of whoever made it; nothing is decided by it. */
+export interface Reason {
+  /** A sentence: what a controller decided, what a person was about. */
+  readonly because?: string;
+  /** What the change was made from, such as a file and its digest: `shop/web.yaml sha256:…`. */
+  readonly source?: string;
+}
+
+/** Characters of each part of a reason. */
+export const MAX_REASON_LENGTH = 1_024;
 
 /** One record as it stands in the stream. */
 export interface LogRecord {
@@ -51,6 +63,8 @@ export interface LogRecord {
   readonly requestId: string;
   readonly time: string;
   readonly causes: readonly number[];
+  /** Absent where nobody gave one. */
+  readonly reason?: Reason;
   /** Present on members of a transaction; `place` counts from 1. */
   readonly transaction?: { readonly id: string; readonly place: number; readonly count: number };
   /** The object's JSON, undecoded. Empty only where an ephemeral record expired by itself. */

@@ -4,7 +4,7 @@
  */
 import { headers as natsHeaders } from 'nats';
 import type { MsgHdrs } from 'nats';
-import type { LogRecord, ObjectKey, Plane, Verb, Write } from './event-log.ts';
+import type { LogRecord, ObjectKey, Plane, Reason, Verb, Write } from './event-log.ts';
 import { guardSubject, objectSubject, objectTokens, parseSubject } from './subjects.ts';
 
 export const HEADER = {
@@ -15,6 +15,8 @@ export const HEADER = {
   uid: 'Reckon-Uid',
   time: 'Reckon-Time',
   cause: 'Reckon-Cause',
+  because: 'Reckon-Because',
+  source: 'Reckon-Source',
   transaction: 'Reckon-Transaction',
   guard: 'Nats-Expected-Last-Subject-Sequence',
   guardSubject: 'Nats-Expected-Last-Subject-Sequence-Subject',
@@ -74,6 +76,8 @@ export function toOutgoing(write: Write, context: OutgoingContext): Outgoing {
     [HEADER.time, escapeHeader(write.time)],
   ];
   if (write.causes.length > 0) fields.push([HEADER.cause, write.causes.join(',')]);
+  if (write.reason?.because) fields.push([HEADER.because, escapeHeader(write.reason.because)]);
+  if (write.reason?.source) fields.push([HEADER.source, escapeHeader(write.reason.source)]);
   if (transaction) fields.push([HEADER.transaction, `${transaction.id} ${transaction.place} ${transaction.count}`]);
   if (stream === 'ephemeral') fields.push(...ephemeralFields(write));
   const guardedBy = guardSubject(prefix, write.key);
@@ -150,6 +154,7 @@ export function toRecord(prefix: string, message: StoredMessage): LogRecord | st
   if (!causes) return `the header ${HEADER.cause} is not a list of sequences`;
   const membership = parseTransaction(message.header(HEADER.transaction));
   if (membership === null) return `the header ${HEADER.transaction} is malformed`;
+  const reason = reasonOf(message);
   if (message.data.at(0) !== OPENING_BRACE || message.data.at(-1) !== CLOSING_BRACE)
     return 'the payload is not a JSON object';
   return {
@@ -161,6 +166,7 @@ export function toRecord(prefix: string, message: StoredMessage): LogRecord | st
     requestId: unescapeHeader(message.header(HEADER.request) ?? ''),
     time: unescapeHeader(message.header(HEADER.time) ?? ''),
     causes,
+    ...(reason && { reason }),
     ...(membership && { transaction: membership }),
     // A copy: what arrived is a view into a whole network read, which would be kept alive with it. (Buffer's pool makes small ones cheap.)
     object: Buffer.from(message.data),
@@ -181,6 +187,12 @@ function expired(message: StoredMessage): Omit<LogRecord, 'sequence' | 'key' | '
     causes: [],
     object: new Uint8Array(0),
   };
+}
+
+function reasonOf(message: StoredMessage): Reason | undefined {
+  const [because, source] = [message.header(HEADER.because), message.header(HEADER.source)];
+  if (!because && !source) return undefined;
+  return { ...(because && { because: unescapeHeader(because) }), ...(source && { source: unescapeHeader(source) }) };
 }
 
 function parseCauses(text: string | undefined): number[] | undefined {

@@ -2,7 +2,7 @@
  * The Client over HTTPS: the verbs of the Kubernetes API as paths, queries and headers. Made by `run.ts` for controllers; a tool that only wants to speak to the API may make one by itself.
  */
 import type { ApiObject } from '../api-schemas/schema.ts';
-import { MAX_CAUSES } from '../event-log/event-log.ts';
+import { MAX_CAUSES, MAX_REASON_LENGTH } from '../event-log/event-log.ts';
 import type { Client, DeleteOptions, Target, WriteOptions } from './client.ts';
 import type { ResourceRef } from './controller.ts';
 import { type Answer, Transport, type TransportOptions } from './http-transport.ts';
@@ -123,7 +123,7 @@ export class HttpClient implements Client {
     const headers: Record<string, string> = {
       ...(how.contentType && { 'content-type': how.contentType }),
       ...(causes && causes.length > 0 && { 'reckon-cause': causes.slice(0, MAX_CAUSES).join(',') }),
-      ...(because && { 'reckon-because': encodeURIComponent(because) }),
+      ...(because && { 'reckon-because': headerText(because) }),
       ...(lease && { 'reckon-lease': `${lease.name}/${lease.holder}` }),
     };
     const answer = await this.#transport.call({
@@ -139,6 +139,15 @@ export class HttpClient implements Client {
     return answer.body as T;
   }
 }
+
+/** What the server takes; a reason that is too long is cut rather than a write refused. */
+const headerText = (text: string): string =>
+  encodeURIComponent(
+    text
+      .replace(/\p{Cc}+/gu, ' ')
+      .slice(0, MAX_REASON_LENGTH)
+      .replace(/\p{Cs}/gu, ''),
+  );
 
 function revisionOf(answer: Answer): number | undefined {
   if (answer.revision !== undefined) return answer.revision;

@@ -1,6 +1,6 @@
 /** One version of an object as `history.ts` answers with it, and the columns and rows that it is read from. */
 import { sql } from 'kysely';
-import type { ObjectKey, Plane, Verb } from '../event-log/event-log.ts';
+import type { ObjectKey, Plane, Reason, Verb } from '../event-log/event-log.ts';
 
 /** One record of the log. `object` is its JSON, byte for byte; a tombstone's is the final object. */
 export interface Version {
@@ -14,6 +14,7 @@ export interface Version {
   readonly writeId: string;
   readonly time: string;
   readonly causes: readonly number[];
+  readonly reason?: Reason;
   readonly transaction?: { readonly id: string; readonly place: number; readonly count: number };
   readonly object: string;
 }
@@ -28,7 +29,7 @@ export const joinNames = sql`join lifetimes l on l.first_sequence = r.lifetime j
 
 export const versionColumns = sql`
   r.sequence, k."group", k.resource, l.namespace, l.name, l.uid, r.plane, r.verb, r.actor, r.request_id, r.write_id, r.time, r.causes,
-  r.transaction_id, r.transaction_place, r.transaction_count, r.object`;
+  r.transaction_id, r.transaction_place, r.transaction_count, r.because, r.source, r.object`;
 
 export interface VersionRow {
   readonly sequence: number;
@@ -47,11 +48,13 @@ export interface VersionRow {
   readonly transaction_id: string | null;
   readonly transaction_place: number | null;
   readonly transaction_count: number | null;
+  readonly because: string | null;
+  readonly source: string | null;
   readonly object: string;
 }
 
 export function toVersion(row: VersionRow): Version {
-  const { transaction_id: id, transaction_place: place, transaction_count: count } = row;
+  const { transaction_id: id, transaction_place: place, transaction_count: count, because, source } = row;
   return {
     sequence: row.sequence,
     key: {
@@ -69,6 +72,9 @@ export function toVersion(row: VersionRow): Version {
     time: row.time,
     causes: row.causes ?? [],
     object: row.object,
+    ...((because !== null || source !== null) && {
+      reason: { ...(because !== null && { because }), ...(source !== null && { source }) },
+    }),
     ...(id === null || place === null || count === null
       ? {}
       : {

@@ -25,6 +25,10 @@ export interface VersionSummary {
   readonly uid: string;
   readonly requestId: string;
   readonly causes: readonly number[];
+  /** In the words of the actor. */
+  readonly because?: string;
+  /** What it was made from, such as a file and its digest. */
+  readonly source?: string;
   readonly transaction?: { readonly id: string; readonly place: number; readonly count: number };
   /** From the version before it; none for the first of a life. */
   readonly changes: readonly FieldChange[];
@@ -33,12 +37,12 @@ export interface VersionSummary {
 }
 
 export function summaryOf(version: OpenVersion, previous: OpenVersion | undefined, fields: Fields): VersionSummary {
-  const { sequence, time, actor, verb, plane, uid, requestId, causes, transaction } = version;
+  const { sequence, time, actor, verb, plane, uid, requestId, causes, reason, transaction } = version;
   const known = previous?.uid === uid;
   const { changes, hidden } = known
     ? changesBetween(previous.object, version.object, fields)
     : { changes: [], hidden: 0 };
-  const told = { revision: sequence, time, actor, verb, plane, uid, requestId, causes };
+  const told = { revision: sequence, time, actor, verb, plane, uid, requestId, causes, ...reason };
   return { ...told, ...(transaction && { transaction }), changes, hidden };
 }
 

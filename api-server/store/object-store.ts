@@ -4,7 +4,7 @@
  */
 import type { ApiObject, ResourceDefinition } from '../../api-schemas/schema.ts';
 import { GuardError, LogUnavailableError, TooLargeError } from '../../event-log/event-log.ts';
-import type { EventLog, ObjectKey, Plane, Verb, Write } from '../../event-log/event-log.ts';
+import type { EventLog, ObjectKey, Plane, Reason, Verb, Write } from '../../event-log/event-log.ts';
 import { internal, tooLarge, unavailable } from '../errors.ts';
 import { allocationLockKey, lockWrite } from './allocation.ts';
 import { entryId, makeEntry, type Entry } from './entry.ts';
@@ -20,6 +20,7 @@ export interface Provenance {
   readonly actor: string;
   readonly requestId: string;
   readonly causes: readonly number[];
+  readonly reason?: Reason;
 }
 
 export interface Change extends Provenance {
@@ -143,7 +144,7 @@ export class ObjectStore {
   }
 
   async #write(change: Change): Promise<Write> {
-    const { definition, key, verb, plane, guard, actor, requestId, causes } = change;
+    const { definition, key, verb, plane, guard, actor, requestId, causes, reason } = change;
     const object = withoutVersion(change.object);
     const stored = definition.sealed.length > 0 ? await this.#options.sealer.seal(object, definition.sealed) : object;
     const json = JSON.stringify(stored);
@@ -162,6 +163,7 @@ export class ObjectStore {
       requestId,
       time: new Date().toISOString(),
       causes,
+      ...(reason && { reason }),
       ...(ttlSeconds !== undefined && { ttlSeconds }),
     };
   }

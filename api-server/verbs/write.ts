@@ -8,21 +8,22 @@ import type { ApiObject, ResourceDefinition } from '../../api-schemas/schema.ts'
 import type { GuardError, Plane, Verb } from '../../event-log/event-log.ts';
 import { applyDefaults } from '../admission/defaults.ts';
 import { validate } from '../admission/validate.ts';
-import { isDryRun, keyOf, managerOf, type Call } from '../call.ts';
+import { isDryRun, keyOf, managerOf, provenance, type Call } from '../call.ts';
 import { conflict, invalid, staleWrite } from '../errors.ts';
 import type { FieldSet } from '../patch/field-set.ts';
 import { fieldsNamed, sameButForTimes, trackUpdate } from '../patch/managed-fields.ts';
+import { charges, inTurn, isResourceQuota } from '../policy/resource-quotas.ts';
 import { isAllocationLock } from '../store/allocation.ts';
 import { decode, makeEntry, type Entry } from '../store/entry.ts';
 import type { Kind } from '../strategy/kinds.ts';
 
 /** How often a write that computes its object from the stored one is computed again when it was overtaken. */
 const MAX_RETRIES = 10;
-/** And when only the allocation of a number was. */
-const MAX_ALLOCATION_RETRIES = 100;
+/** And when only something that many writes share was: the allocation of a number, a quota. */
+const MAX_SHARED_RETRIES = 100;
 
 export const mayTryAgain = (error: GuardError, attempt: number): boolean =>
-  attempt < (isAllocationLock(error.key) ? MAX_ALLOCATION_RETRIES : MAX_RETRIES);
+  attempt < (isAllocationLock(error.key) || isResourceQuota(error.key) ? MAX_SHARED_RETRIES : MAX_RETRIES);
 
 /** The present as API objects hold it: RFC 3339 in whole seconds. */
 export const timestamp = (): string => new Date().toISOString().replace(/\.\d{3}Z$/, 'Z');
@@ -33,8 +34,6 @@ export interface WriteOptions {
   readonly managedFields?: readonly unknown[];
   readonly subresource?: string;
 }
-
-const provenance = (call: Call) => ({ actor: call.identity.user, requestId: call.requestId, causes: call.causes });
 
 function check(call: Call, object: ApiObject, old: ApiObject | undefined, { subresource }: WriteOptions): void {
   const faults = validate(object, old, call.definition, subresource === undefined ? {} : { subresource });
@@ -88,7 +87,7 @@ export async function writeNew(
   delete metadata.resourceVersion;
   if (hasStatus(call)) delete object['status'];
   const kind = services.kinds.of(definition);
-  return alone(kind, () => completeNew(call, kind, object, options));
+  return inTurn(call, () => alone(kind, () => completeNew(call, kind, object, options)));
 }
 
 /** Writes of a kind whose objects claim numbers go one by one, or they would refuse each other. */
@@ -118,6 +117,8 @@ async function completeNew(
   metadata.uid = randomUUID();
   metadata.creationTimestamp = timestamp();
   check(call, object, undefined, options);
+  await kind.admit?.(object, undefined, call);
+  const alongside = await charges(call, object, undefined);
   own(object, ownership(call, undefined, object, options));
   const key = keyOf(call, metadata.name);
   if (isDryRun(call)) return unstored(call, object, 0);
@@ -129,6 +130,7 @@ async function completeNew(
     guard: options.guard,
     object,
     allocates: newClaims(kind, object, undefined),
+    alongside,
     ...provenance(call),
   });
 }
@@ -199,6 +201,8 @@ async function completeChange(call: Call, entry: Entry, proposed: ApiObject, opt
   own(object, ownership(call, old, object, options));
   object.metadata.resourceVersion = String(entry.sequence);
   if (unchanged(object, old)) return entry;
+  await kind.admit?.(object, old, call);
+  const alongside = await charges(call, object, old);
   if (isDryRun(call)) return unstored(call, object, entry.sequence);
   const finished = isFinished(object, kind.finalizers?.(object));
   return services.store.append({
@@ -209,6 +213,7 @@ async function completeChange(call: Call, entry: Entry, proposed: ApiObject, opt
     guard: entry.sequence,
     object,
     allocates: newClaims(kind, object, old),
+    alongside,
     ...provenance(call),
   });
 }

@@ -10,6 +10,8 @@ export interface VersionSummary {
   readonly verb: string;
   readonly plane: string;
   readonly causes: readonly number[];
+  readonly because?: string;
+  readonly source?: string;
   readonly changes: readonly FieldChange[];
   readonly hidden: number;
 }
@@ -54,6 +56,7 @@ function show(items: readonly VersionSummary[], screen: Screen): void {
     }
     tell();
     screen.write(headline(version, screen));
+    for (const line of reasonLines(version, screen)) screen.write(`            ${line}`);
     for (const line of changeLines(screen, version.changes)) screen.write(`            ${line}`);
   }
   tell();
@@ -64,7 +67,14 @@ const quietly = (versions: readonly VersionSummary[]): string => {
   return `${versions.length} ${versions.length === 1 ? 'write' : 'writes'} of status or bookkeeping by ${writers}`;
 };
 
+/** What its author said about it. */
+export function reasonLines({ because, source }: Pick<VersionSummary, 'because' | 'source'>, screen: Screen): string[] {
+  return [because && `because ${because}`, source && `from ${source}`].flatMap((line) =>
+    line ? [screen.paint('dim', line)] : [],
+  );
+}
+
 function headline({ revision, time, actor, verb, causes }: VersionSummary, screen: Screen): string {
-  const because = causes.length === 0 ? '' : screen.paint('dim', `   because of ${causes.join(', ')}`);
+  const because = causes.length === 0 ? '' : screen.paint('dim', `   answers ${causes.join(', ')}`);
   return `${screen.paint('cyan', String(revision).padEnd(8))}  ${clock(time)}  ${screen.paint('bold', verb)} by ${who(actor)}${because}`;
 }

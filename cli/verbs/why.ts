@@ -1,6 +1,6 @@
 /** `reckon why`: how an object came to be, what became of it, and what happened to its containers; first the first cause. */
 import { objectMeant, questionPath } from './kinds.ts';
-import type { VersionSummary } from './history.ts';
+import { reasonLines, type VersionSummary } from './history.ts';
 import { changeLines, clock, who, type Screen } from './terminal.ts';
 import type { Verb } from './verb.ts';
 
@@ -86,7 +86,7 @@ function section(title: string, steps: readonly Step[], screen: Screen): void {
 
 function stepLines(step: Step, screen: Screen): string[] {
   if (!('object' in step)) return [`(revision ${step.revision}: ${step.withheld ? 'not for you to see' : 'not kept'})`];
-  const { revision, time, actor, verb, object, changes, also } = step;
+  const { revision, time, actor, verb, object, changes, also, because, source } = step;
   const what = `${screen.paint('bold', verb)} ${object.kind} ${object.name}`;
   const beside = also.map((other) =>
     'object' in other && other.plane === 'desired'
@@ -98,6 +98,9 @@ function stepLines(step: Step, screen: Screen): string[] {
   );
   return [
     `${clock(time)}  ${who(actor)}: ${what}${screen.paint('dim', `  (revision ${revision})`)}`,
+    ...reasonLines({ ...(because && { because }), ...(source && { source }) }, screen).map(
+      (line) => `          ${line}`,
+    ),
     ...beside.filter(Boolean),
     ...changeLines(screen, changes).map((line) => `          ${line}`),
   ];

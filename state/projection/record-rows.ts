@@ -18,6 +18,8 @@ const RECORD_COLUMNS = [
   'write_id',
   'transaction_id',
   'causes',
+  'because',
+  'source',
   'object',
 ];
 
@@ -37,6 +39,8 @@ export function recordValues(record: LogRecord, lifetime: number, resource: numb
     record.writeId,
     transaction?.id ?? null,
     record.causes.length === 0 ? null : record.causes,
+    record.reason?.because ?? null,
+    record.reason?.source ?? null,
     // A Buffer goes over the wire as it is, and json's binary form is its text.
     Buffer.from(record.object.buffer, record.object.byteOffset, record.object.byteLength),
   ];

@@ -14,7 +14,11 @@ t.test('history and differences', async (t) => {
   const first = Number(created.headers['reckon-revision']);
   const image = { spec: { template: { spec: { containers: [{ name: 'main', image: 'busybox:2' }] } } } };
   const changed = await api.patch(`${DEPLOYMENTS}/web?fieldManager=shipper`, 'strategic', image, {
-    headers: { 'reckon-cause': String(first) },
+    headers: {
+      'reckon-cause': String(first),
+      'reckon-because': encodeURIComponent('the 2nd shop: größer, 100% “new”'),
+      'reckon-source': encodeURIComponent('shop/web.yaml sha256:ab12'),
+    },
   });
   const second = Number(changed.headers['reckon-revision']);
   await api.patch(`${DEPLOYMENTS}/web/status`, 'merge', { status: { replicas: 2 } });
@@ -45,6 +49,8 @@ t.test('history and differences', async (t) => {
     ]);
     t.equal(body.items[2].revision, second);
     t.strictSame(body.items[2].causes, [first]);
+    t.match(body.items[2], { because: 'the 2nd shop: größer, 100% “new”', source: 'shop/web.yaml sha256:ab12' });
+    t.notHas(body.items[0], 'because');
     t.strictSame(body.items[3].changes, []);
     t.match(body.items[3].time, /^\d{4}-.*Z$/);
     const withStatus = await api.get(`${ROOT}/history/apps/deployments/web?fields=status`);
@@ -52,6 +58,19 @@ t.test('history and differences', async (t) => {
     const all = await api.get(`${ROOT}/history/apps/deployments/web?fields=all`);
     t.ok(all.body.items[0].changes.some(({ path }: Json) => path.startsWith('metadata.managedFields')));
     t.equal(all.body.items[0].hidden, 0);
+  });
+
+  await t.test('a reason that cannot be kept is refused, and the write with it', async (t) => {
+    for (const [header, value, why] of [
+      ['reckon-because', '%zz', /Reckon-Because.*UTF-8, percent-encoded/],
+      ['reckon-because', 'x'.repeat(1025), /at most 1024 characters, got 1025/],
+      ['reckon-source', 'a%0Ab', /Reckon-Source.*one line without control characters/],
+    ] as const) {
+      const answer = await api.post(CONFIG_MAPS, configMap('unreasoned'), { headers: { [header]: value } });
+      t.equal(answer.status, 400);
+      t.match(answer.body.message, why);
+    }
+    t.equal((await api.get(`${CONFIG_MAPS}/unreasoned`)).status, 404);
   });
 
   await t.test('pages fit together', async (t) => {

@@ -55,7 +55,7 @@ const plain = (line: string): string =>
     .replace(/web-[a-z0-9]{8,10}-[a-z0-9]{5}/g, 'POD')
     .replace(/web-[a-z0-9]{8,10}/g, 'REPLICASET')
     .replace(/revision \d+/g, 'revision N')
-    .replace(/ because of [\d, ]+/, '')
+    .replace(/ answers [\d, ]+/, '')
     .replace(/ on \S+$/, ' on NODE')
     .replace(/^(\d+) /, 'N ')
     .replace(/^(projection|api-server) .*/, '$1')
