@@ -57,6 +57,7 @@ const CONTROLLERS: Readonly<Record<string, Process>> = {
       rule('', ['pods/status'], CHANGE),
     ],
   },
+  poddisruptionbudgets: { rules: [rule('policy', ['poddisruptionbudgets', 'poddisruptionbudgets/status'], CHANGE)] },
   replicasets: {
     rules: [
       rule('apps', ['replicasets', 'replicasets/status'], CHANGE),

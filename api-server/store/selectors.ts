@@ -52,6 +52,21 @@ export function parseLabelSelector(selector: string | null): LabelPredicate | un
   return (labels) => all.every((matches) => matches(labels));
 }
 
+/** A label selector in the form of a query string. */
+export function selectorText(selector: unknown): string {
+  if (typeof selector === 'string') return selector;
+  const { matchLabels = {}, matchExpressions = [] } = (selector ?? {}) as {
+    matchLabels?: Record<string, string>;
+    matchExpressions?: { key: string; operator: string; values?: string[] }[];
+  };
+  const expressions = matchExpressions.map(({ key, operator, values = [] }) => {
+    if (operator === 'Exists') return key;
+    if (operator === 'DoesNotExist') return `!${key}`;
+    return `${key} ${operator === 'In' ? 'in' : 'notin'} (${values.join(',')})`;
+  });
+  return [...Object.entries(matchLabels).map(([key, value]) => `${key}=${value}`), ...expressions].join(',');
+}
+
 export interface FieldRequirement {
   readonly field: string;
   readonly value: string;

@@ -6,6 +6,7 @@ import { get } from '../verbs/get.ts';
 import { patch } from '../verbs/patch.ts';
 import { update } from '../verbs/update.ts';
 import { binding } from './binding.ts';
+import { eviction } from './eviction.ts';
 import { log, stream } from './pod-streams.ts';
 import { scale } from './scale.ts';
 import { token } from './token.ts';
@@ -31,6 +32,7 @@ export const subresources: Readonly<Record<string, Handler>> = {
   finalize: part,
   scale,
   binding,
+  eviction,
   log,
   token,
 };

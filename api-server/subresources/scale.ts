@@ -6,7 +6,7 @@ import { asObject, contentTypeOf, readBody, readObject } from '../body.ts';
 import type { Call, KindSchema } from '../call.ts';
 import { internal, invalid, methodNotAllowed, staleWrite } from '../errors.ts';
 import { sendObject } from '../respond.ts';
-import { fieldValue } from '../store/selectors.ts';
+import { fieldValue, selectorText } from '../store/selectors.ts';
 import { decode, type Entry } from '../store/entry.ts';
 import { findAsked } from '../verbs/get.ts';
 import { patchFunction } from '../verbs/patch.ts';
@@ -24,21 +24,6 @@ function set(object: ApiObject, path: string, value: unknown): void {
   let parent: Record<string, unknown> = object;
   for (const part of parts) parent = (parent[part] ??= {}) as Record<string, unknown>;
   parent[last] = value;
-}
-
-/** A label selector in the form of a query string. */
-function selectorText(selector: unknown): string {
-  if (typeof selector === 'string') return selector;
-  const { matchLabels = {}, matchExpressions = [] } = (selector ?? {}) as {
-    matchLabels?: Record<string, string>;
-    matchExpressions?: { key: string; operator: string; values?: string[] }[];
-  };
-  const expressions = matchExpressions.map(({ key, operator, values = [] }) => {
-    if (operator === 'Exists') return key;
-    if (operator === 'DoesNotExist') return `!${key}`;
-    return `${key} ${operator === 'In' ? 'in' : 'notin'} (${values.join(',')})`;
-  });
-  return [...Object.entries(matchLabels).map(([key, value]) => `${key}=${value}`), ...expressions].join(',');
 }
 
 function scaleOf(entry: Entry, paths: ScalePaths): ApiObject {

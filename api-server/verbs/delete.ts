@@ -6,18 +6,19 @@ import type { ApiObject } from '../../api-schemas/schema.ts';
 import { GuardError } from '../../event-log/event-log.ts';
 import { pruneUnknown } from '../admission/prune.ts';
 import { readValue } from '../body.ts';
-import { isDryRun, keyOf, type Call } from '../call.ts';
+import { isDryRun, keyOf, provenance, type Call } from '../call.ts';
 import { badRequest, conflict, notFound, staleWrite, StatusError, success } from '../errors.ts';
 import { isTrue } from '../request.ts';
 import { checkDryRun, notSupported, refused } from '../request-options.ts';
 import { sendEntry, sendList, sendJson } from '../respond.ts';
 import { decode, entryId, type Entry } from '../store/entry.ts';
+import type { Change } from '../store/object-store.ts';
 import { readAtLeast } from './get.ts';
 import { entryFilter } from './list.ts';
 import { isFinished } from './write.ts';
 
 /** meta/v1 DeleteOptions, from the body or the query. */
-interface DeleteOptions {
+export interface DeleteOptions {
   readonly gracePeriodSeconds?: number;
   readonly propagationPolicy?: string;
   readonly orphanDependents?: boolean;
@@ -46,13 +47,19 @@ async function readOptions(call: Call): Promise<DeleteOptions> {
   if (mistyped.length > 0)
     throw badRequest(`DeleteOptions in version "v1" cannot be handled as a DeleteOptions: ${mistyped.join(', ')}`);
   const options = { ...(body as DeleteOptions) } as { -readonly [K in keyof DeleteOptions]: DeleteOptions[K] };
-  const dryRun: unknown = options.dryRun ?? [];
-  for (const value of Array.isArray(dryRun) ? dryRun : [dryRun]) checkDryRun(call, value);
   const grace = call.query.get('gracePeriodSeconds');
   if (grace !== null) options.gracePeriodSeconds = Number(grace);
   const policy = call.query.get('propagationPolicy');
   if (policy !== null) options.propagationPolicy = policy;
   if (call.query.has('orphanDependents')) options.orphanDependents = isTrue(call.query.get('orphanDependents'));
+  checkDeleteOptions(call, options);
+  return options;
+}
+
+/** Throws Invalid for what a deletion cannot be asked to do. */
+export function checkDeleteOptions(call: Pick<Call, 'target'>, options: DeleteOptions): void {
+  const dryRun: unknown = options.dryRun ?? [];
+  for (const value of Array.isArray(dryRun) ? dryRun : [dryRun]) checkDryRun(call, value);
   const { gracePeriodSeconds, propagationPolicy, orphanDependents } = options;
   if (gracePeriodSeconds !== undefined && (!Number.isSafeInteger(gracePeriodSeconds) || gracePeriodSeconds < 0))
     throw refused(
@@ -70,7 +77,6 @@ async function readOptions(call: Call): Promise<DeleteOptions> {
       'FieldValueInvalid',
       `Invalid value: ${JSON.stringify(propagationPolicy)}: orphanDependents and deletionPropagation cannot be both set`,
     );
-  return options;
 }
 
 /** The kinds whose deletion answers with the object that is gone, as in Kubernetes; all others answer with a Status. */
@@ -152,12 +158,28 @@ async function deleteLatest(call: Call, first: Entry, options: DeleteOptions): P
 
 /** Marks or ends one object. Rejects with GuardError when it has moved on. */
 async function deleteEntry(call: Call, entry: Entry, options: DeleteOptions): Promise<{ entry: Entry; gone: boolean }> {
-  const { definition, services, identity, requestId, causes } = call;
+  const { change, gone } = deletionOf(call, entry, options);
+  if (!change || isDryRun(call) || options.dryRun?.includes('All')) return { entry, gone };
+  return { entry: await call.services.store.append(change), gone };
+}
+
+/**
+ * The record that deletes the object: its tombstone, or the mark of a deletion that waits for grace or finalizers. No change where it is marked already. Throws what stands against it. `amend` says what the object's
+ * last status is to tell.
+ */
+export function deletionOf(
+  call: Call,
+  entry: Entry,
+  options: DeleteOptions,
+  amend: (object: ApiObject) => void = () => undefined,
+): { change: Change | undefined; gone: boolean } {
+  const { definition, services } = call;
   checkPreconditions(call, entry, options);
   const object = decode(entry);
   const kind = services.kinds.of(definition);
   kind.refuseDelete?.(object, call);
   const before = JSON.stringify(object);
+  amend(object);
   mark(object, {
     graceSeconds: kind.gracePeriodSeconds?.(object, options.gracePeriodSeconds) ?? 0,
     policy: policyOf(options),
@@ -165,19 +187,17 @@ async function deleteEntry(call: Call, entry: Entry, options: DeleteOptions): Pr
   });
   kind.prepareDelete?.(object);
   const gone = isFinished(object, kind.finalizers?.(object));
-  if (isDryRun(call) || options.dryRun?.includes('All')) return { entry, gone };
-  if (!gone && JSON.stringify(object) === before) return { entry, gone };
-  const append = {
+  if (!gone && JSON.stringify(object) === before) return { change: undefined, gone };
+  const change = {
     definition,
     key: entry.key,
+    verb: gone ? 'delete' : 'update',
     plane: 'desired',
     guard: entry.sequence,
     object,
-    actor: identity.user,
-    requestId,
-    causes,
+    ...provenance(call),
   } as const;
-  return { entry: await services.store.append({ ...append, verb: gone ? 'delete' : 'update' }), gone };
+  return { change, gone };
 }
 
 function checkPreconditions(call: Call, entry: Entry, { preconditions }: DeleteOptions): void {
