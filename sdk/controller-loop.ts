@@ -296,7 +296,9 @@ export class ControllerLoop {
   #judge(error: unknown, work: Work, memory: KeyMemory): Outcome {
     const { logger } = this.#options;
     const fields = { key: describeKey(work.key), failures: work.failures + 1, err: error };
-    if (error instanceof NotLeadingError || this.#signal.aborted) return { kind: 'done' };
+    if (this.#signal.aborted) return { kind: 'done' };
+    // The lease was not renewed in time, but may yet be: then nobody else looks at the key.
+    if (error instanceof NotLeadingError) return { kind: 'failed', maxBackOffMs: CONFLICT_BACK_OFF_MS };
     if (error instanceof SupersededError) return { kind: 'again' };
     if (error instanceof ApiError && (error.is('Conflict') || error.is('NotFound')) && work.failures < 10) {
       logger.debug(fields, 'the world moved on meanwhile; observing again');

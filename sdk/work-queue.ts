@@ -29,6 +29,8 @@ interface Entry {
   waiting: boolean;
   running: boolean;
   failures: number;
+  /** What the last failure cost; 0 after success. */
+  backOffMs: number;
   timer: NodeJS.Timeout | undefined;
 }
 
@@ -81,7 +83,15 @@ export class WorkQueue {
     const id = keyText(key);
     const known = this.#entries.get(id);
     if (known) return known;
-    const entry: Entry = { key, triggers: [], waiting: false, running: false, failures: 0, timer: undefined };
+    const entry: Entry = {
+      key,
+      triggers: [],
+      waiting: false,
+      running: false,
+      failures: 0,
+      backOffMs: 0,
+      timer: undefined,
+    };
     this.#entries.set(id, entry);
     return entry;
   }
@@ -133,20 +143,28 @@ export class WorkQueue {
     }
     // What led here is still unanswered.
     if (outcome.kind !== 'done') entry.triggers = [...new Set([...triggers, ...entry.triggers])].slice(-MAX_CAUSES);
-    if (outcome.kind === 'failed') entry.failures++;
-    if (outcome.kind === 'done') entry.failures = 0;
+    if (outcome.kind === 'failed') {
+      entry.failures++;
+      // Doubled from what the last failure cost, not from how many there were: who waited out an outage in short steps does not wait for minutes over the first error after it.
+      entry.backOffMs = Math.min(
+        Math.max(FIRST_BACK_OFF_MS, 2 * entry.backOffMs),
+        outcome.maxBackOffMs ?? MAX_BACK_OFF_MS,
+      );
+    }
+    if (outcome.kind === 'done') {
+      entry.failures = 0;
+      entry.backOffMs = 0;
+    }
     if (entry.waiting) this.#line.push(entry);
     else if (outcome.kind === 'again') this.#enqueue(entry);
-    else if (outcome.kind === 'failed')
-      this.#later(entry, this.#backOffMs(entry.failures, outcome.maxBackOffMs ?? MAX_BACK_OFF_MS));
+    else if (outcome.kind === 'failed') this.#later(entry, this.#jittered(entry.backOffMs));
     else if (outcome.requeueAfterMs !== undefined) this.#later(entry, outcome.requeueAfterMs);
     else this.#entries.delete(keyText(entry.key));
     this.#pump();
   }
 
-  /** Between half and the whole of 5 ms, doubled with every failure, up to the maximum. */
-  #backOffMs(failures: number, maxMs: number): number {
-    const whole = Math.min(FIRST_BACK_OFF_MS * 2 ** Math.min(failures - 1, 30), maxMs);
-    return whole * (0.5 + (this.#options.random ?? Math.random)() / 2);
+  /** Between half and the whole. */
+  #jittered(backOffMs: number): number {
+    return backOffMs * (0.5 + (this.#options.random ?? Math.random)() / 2);
   }
 }

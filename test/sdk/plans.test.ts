@@ -17,6 +17,8 @@ import {
   readKubeconfig,
   TerminalError,
 } from '../../sdk/index.ts';
+import { ControllerLoop } from '../../sdk/controller-loop.ts';
+import { EventRecorder } from '../../sdk/events.ts';
 import { eventually, PODS, startCluster } from './cluster.ts';
 import { startCuttingProxy } from './cutting-proxy.ts';
 
@@ -248,6 +250,55 @@ t.test('a failure is told to the next attempt; a terminal one rests until the ob
   );
 });
 
+t.test('a key met while the lease was not renewed is looked at again when it is', async (t) => {
+  const parts = {
+    reconcile: (desired: ApiObject) =>
+      dataOf(desired)['done'] === 'yes'
+        ? { actions: [] }
+        : {
+            actions: [
+              {
+                verb: 'patch' as const,
+                resource: CONFIG_MAPS,
+                namespace,
+                name: desired.metadata.name,
+                patch: { data: { done: 'yes' } },
+                because: 'it is not done',
+              },
+            ],
+          },
+  };
+  const { world } = await cluster.run([controllerOf('elsewhere', {})]);
+  let leads = false;
+  let asked = 0;
+  const stopping = new AbortController();
+  const loop = new ControllerLoop({
+    controller: controllerOf('lead-', parts),
+    world,
+    client: admin,
+    recorder: new EventRecorder(admin, cluster.logger),
+    logger: cluster.logger,
+    mayAct: () => {
+      asked++;
+      return leads;
+    },
+    signal: stopping.signal,
+  });
+  loop.start();
+  await admin.create(CONFIG_MAPS, configMap('lead-1'));
+  await eventually(
+    () => asked,
+    (times) => times > 0,
+  );
+  t.same(dataOf(await admin.get({ resource: CONFIG_MAPS, namespace, name: 'lead-1' })), {}, 'nothing is written');
+  leads = true;
+  await eventually(
+    () => admin.get({ resource: CONFIG_MAPS, namespace, name: 'lead-1' }),
+    (object) => dataOf(object)['done'] === 'yes',
+  );
+  await loop.stop();
+});
+
 t.test('the client says what the server said, and lists across pages', async (t) => {
   await t.rejects(admin.get({ resource: CONFIG_MAPS, namespace, name: 'nowhere' }), {
     name: 'ApiError',
@@ -263,14 +314,15 @@ t.test('the client says what the server said, and lists across pages', async (t)
     .delete({ resource: CONFIG_MAPS, namespace, name: 'stale' }, { uid: 'another' })
     .catch((error: unknown) => error);
   t.ok(deleted instanceof ApiError && deleted.is('Conflict'), 'a namesake is not deleted');
-  await Promise.all(
-    Array.from({ length: 520 }, (_, index) =>
-      admin.create(CONFIG_MAPS, {
-        ...configMap(`page-${index}`),
-        metadata: { name: `page-${index}`, namespace, labels: { page: 'yes' } },
-      }),
-    ),
-  );
+  for (let made = 0; made < 520; made += 40)
+    await Promise.all(
+      Array.from({ length: 40 }, (_, index) =>
+        admin.create(CONFIG_MAPS, {
+          ...configMap(`page-${made + index}`),
+          metadata: { name: `page-${made + index}`, namespace, labels: { page: 'yes' } },
+        }),
+      ),
+    );
   const { items, resourceVersion } = await admin.list(CONFIG_MAPS, { namespace, labelSelector: 'page=yes' });
   t.equal(new Set(items.map((item) => item.metadata.name)).size, 520);
   t.match(resourceVersion, /^\d+$/);
