@@ -53,6 +53,9 @@ const KEEP_ALIVE_MS = 90_000;
 const HEADERS_TIMEOUT_MS = 20_000;
 /** For a request with its body to arrive; the answer may take as long as it wants. */
 const REQUEST_TIMEOUT_MS = 120_000;
+/** How long a stop waits for requests in flight, and how often it looks for connections that have none any more. */
+const STOP_MS = 5_000;
+const IDLE_LOOK_MS = 50;
 /** Selectors in a URL can be long. */
 const MAX_HEADER_BYTES = 256 * 1024;
 
@@ -105,9 +108,11 @@ export class ApiServer {
     this.#stopping.abort();
     for (const request of this.#open) request.abort();
     const closed = new Promise<void>((resolve) => this.#server.close(() => resolve()));
-    this.#server.closeIdleConnections();
-    const force = setTimeout(() => this.#server.closeAllConnections(), 5_000);
+    // A connection whose last answer has only now been taken becomes idle after the first look.
+    const idle = setInterval(() => this.#server.closeIdleConnections(), IDLE_LOOK_MS);
+    const force = setTimeout(() => this.#server.closeAllConnections(), STOP_MS);
     await closed;
+    clearInterval(idle);
     clearTimeout(force);
   }
 
@@ -128,7 +133,7 @@ export class ApiServer {
     const asked = parseTarget(request, url);
     const question = asked && questionOf(asked, this.#options.services.registry);
     const target = question?.target ?? asked;
-    const identity = await this.#admitAtLast({ request, url, target, requestId });
+    const identity = await this.#admitAtLast({ request, url, target: question?.admits ?? target, requestId });
     if (!target) return this.#answerDocument(request, response, url);
     const release =
       target.verb === 'watch' || upgrades.has(target.subresource) || target.subresource === 'log'
