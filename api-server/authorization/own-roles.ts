@@ -64,6 +64,7 @@ const CONTROLLERS: Readonly<Record<string, Process>> = {
       rule('', ['pods'], ['create', 'delete', ...CHANGE]),
     ],
   },
+  resourcequotas: { rules: [rule('', ['resourcequotas', 'resourcequotas/status'], CHANGE)] },
   scheduler: {
     rules: [
       rule('', ['pods/binding'], ['create']),
@@ -136,7 +137,12 @@ function leaderRole(user: string, leases: readonly string[]): ApiObject[] {
   ];
 }
 
+/** Everybody who is known may bring several writes at once: each of them is judged by itself. */
+const USER_RULES: readonly PolicyRule[] = [rule('log.reckon.dev', ['transactions'], ['create'])];
+
 export const OWN_ROLES: readonly ApiObject[] = [
+  clusterRole('system:reckon-user', USER_RULES),
+  clusterRoleBinding('system:reckon-user', { kind: 'Group', name: 'system:authenticated' }),
   clusterRole('system:node', NODE_RULES),
   clusterRoleBinding('system:node', { kind: 'Group', name: NODES }),
   ...Object.entries(CONTROLLERS).flatMap(([name, { rules, leases = [name] }]) => {

@@ -33,6 +33,8 @@ export interface Change extends Provenance {
   readonly object: ApiObject;
   /** The object takes numbers that no other may have: it stands only if nobody else has taken any since. */
   readonly allocates?: boolean;
+  /** Changes to objects of the event log that stand or fall with this one, and come before it. */
+  readonly alongside?: readonly Change[];
 }
 
 interface Shelf {
@@ -47,6 +49,9 @@ export interface ObjectStoreOptions {
   /** Seconds after which a record of an ephemeral kind expires; undefined for those that do not. */
   readonly ttlSeconds: (definition: ResourceDefinition) => number | undefined;
 }
+
+/** What the verbs need of it, and a transaction puts something else in the place of. */
+export type Store = Pick<ObjectStore, keyof ObjectStore>;
 
 export class ObjectStore {
   readonly #options: ObjectStoreOptions;
@@ -106,8 +111,15 @@ export class ObjectStore {
     const { definition, key, object } = change;
     const { stream, log } = this.#shelf(definition);
     try {
-      const write = await this.#write(change);
-      const sequence = change.allocates ? await this.#allocate(write) : (await log.append(write)).sequence;
+      const [write, ...others] = await Promise.all(
+        [change, ...(change.alongside ?? [])].map((one) => this.#write(one)),
+      );
+      if (!write) throw internal('there is nothing to write');
+      const before = change.allocates ? [this.#lock(write), ...others] : others;
+      const sequence =
+        before.length === 0
+          ? (await log.append(write)).sequence
+          : ((await log.transaction([...before, write])).at(-1)?.sequence ?? 0);
       await stream.reached(sequence);
       return makeEntry({ key, sequence, object, selectableFields: definition.selectableFields });
     } catch (error) {
@@ -115,25 +127,27 @@ export class ObjectStore {
     }
   }
 
-  /** The lock first, so that the object's own sequence is the transaction's end. */
-  async #allocate(write: Write): Promise<number> {
-    const { stream, log } = this.#options.log;
+  /** Comes before what it locks, so that the object's own sequence is the transaction's end. */
+  #lock(write: Write): Write {
     const lock = allocationLockKey(write.key.resource);
-    const guard = stream.resource(lock.group, lock.resource).guard(entryId(lock));
-    const appended = await log.transaction([lockWrite(write, guard), write]);
-    return appended.at(-1)?.sequence ?? 0;
+    const guard = this.#options.log.stream.resource(lock.group, lock.resource).guard(entryId(lock));
+    return lockWrite(write, guard);
   }
 
-  /** All or none; every change of a kind in the event log. */
+  /** All or none; every change of a kind in the event log, each of an object of its own. */
   async transaction(changes: readonly Change[]): Promise<readonly Entry[]> {
     const { stream, log } = this.#options.log;
     try {
-      const appended = await log.transaction(await Promise.all(changes.map((change) => this.#write(change))));
+      const writes = await Promise.all(changes.map((change) => this.#write(change)));
+      const allocating = writes.filter((_, index) => changes[index]?.allocates);
+      // One lock of a resource holds for all of its changes.
+      const locks = [...new Map(allocating.map((write) => [write.key.resource, this.#lock(write)])).values()];
+      const appended = await log.transaction([...locks, ...writes]);
       await stream.reached(appended.at(-1)?.sequence ?? 0);
       return changes.map(({ key, object, definition }, index) =>
         makeEntry({
           key,
-          sequence: appended[index]?.sequence ?? 0,
+          sequence: appended[locks.length + index]?.sequence ?? 0,
           object,
           selectableFields: definition.selectableFields,
         }),

@@ -44,6 +44,11 @@ export class ResourceCache {
     return this.#sorted;
   }
 
+  /** In no order. */
+  inNamespace(namespace: string): Entry[] {
+    return [...this.#entries.values()].filter(({ key }) => key.namespace === namespace);
+  }
+
   get size(): number {
     return this.#entries.size;
   }

@@ -18,6 +18,8 @@ export interface Kind {
   beforeDefaults?(object: ApiObject, old: ApiObject | undefined): void;
   prepareCreate?(object: ApiObject, call: Call): void | Promise<void>;
   prepareUpdate?(object: ApiObject, old: ApiObject, call: Call): void | Promise<void>;
+  /** What other objects of the cluster have to say about one that is valid in itself; `old` on update. Throws Forbidden. */
+  admit?(object: ApiObject, old: ApiObject | undefined, call: Call): void | Promise<void>;
   /** The object has just been marked for deletion. */
   prepareDelete?(object: ApiObject): void;
   /** Seconds of grace for a deletion; `requested` is what the client asked for. Default 0. */

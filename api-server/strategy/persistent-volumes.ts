@@ -1,5 +1,7 @@
 /** Claims take the default StorageClass, and neither a claim in use nor a bound volume ends before its user has let go of it. */
 import type { ApiObject } from '../../api-schemas/schema.ts';
+import type { PersistentVolumeClaim } from '../../api-schemas/types/core-v1.ts';
+import { checkClaimLimits } from '../policy/limit-ranges.ts';
 import { decode } from '../store/entry.ts';
 import type { Call } from '../call.ts';
 import type { Kind } from './kinds.ts';
@@ -32,6 +34,9 @@ export const persistentVolumeClaims: Kind = {
     if (name !== undefined) spec.storageClassName = name;
     hold(object, CLAIM_FINALIZER);
     object['status'] = { phase: 'Pending' };
+  },
+  admit(object, _old, call) {
+    if (call.target.subresource === '') checkClaimLimits(object as PersistentVolumeClaim & ApiObject, call);
   },
 };
 

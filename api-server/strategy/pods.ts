@@ -1,5 +1,6 @@
 /** A pod starts Pending, of a quality-of-service class that its resources decide, and is given time to end. */
 import type { Container, Pod, Toleration } from '../../api-schemas/types/core-v1.ts';
+import { checkPodLimits, setLimitDefaults } from '../policy/limit-ranges.ts';
 import type { Kind } from './kinds.ts';
 
 const DEFAULT_GRACE_SECONDS = 30;
@@ -44,16 +45,20 @@ function withNodeTolerations(tolerations: readonly Toleration[] = []): Toleratio
 }
 
 export const pods: Kind = {
-  prepareCreate(object) {
+  prepareCreate(object, call) {
     const pod = object as Pod & typeof object;
     const { spec } = pod;
     if (!spec) return;
+    setLimitDefaults(pod, call);
     spec.serviceAccountName ??= 'default';
     spec.serviceAccount = spec.serviceAccountName;
     spec.tolerations = withNodeTolerations(spec.tolerations);
     spec.priority ??= 0;
     spec.preemptionPolicy ??= 'PreemptLowerPriority';
     pod.status = { phase: 'Pending', qosClass: qosClass([...(spec.initContainers ?? []), ...(spec.containers ?? [])]) };
+  },
+  admit(object, old, call) {
+    if (!old) checkPodLimits(object as Pod & typeof object, call);
   },
   /** A pod that no node has, or that has ended, has nothing to wind down. */
   gracePeriodSeconds(object, requested) {

@@ -1,12 +1,16 @@
 /**
- * What a pod asks of a node, in plain numbers: processors in billionths, memory in bytes, and so on for every resource name. Init containers run one after another, so only the largest
- * counts, together with the sidecars that run by then. https://kubernetes.io/docs/concepts/workloads/pods/init-containers/#resource-sharing-within-containers
+ * What a pod asks of a node: its requests, its ports on the node, the claims that it mounts.
  */
-import { parseQuantity } from '../../api-schemas/quantity.ts';
-import type { Container, Pod, PodSpec } from '../../api-schemas/types/core-v1.ts';
+import {
+  add,
+  amounts,
+  isSidecar,
+  podRequests as containerRequests,
+  type Amounts,
+} from '../../api-schemas/pod-resources.ts';
+import type { Pod, PodSpec } from '../../api-schemas/types/core-v1.ts';
 
-/** Amounts by resource name, in billionths of its unit. */
-export type Amounts = Readonly<Record<string, bigint>>;
+export { amounts, type Amounts };
 
 /** A port on the node that a pod wants for itself. */
 export interface HostPort {
@@ -18,42 +22,9 @@ export interface HostPort {
 
 const ANY_ADDRESS = '0.0.0.0';
 
-/** Unreadable quantities count as nothing; validation keeps them out. */
-export function amounts(quantities: Readonly<Record<string, string>> | undefined): Record<string, bigint> {
-  return Object.fromEntries(
-    Object.entries(quantities ?? {}).map(([name, text]) => [name, parseQuantity(text)?.nanos ?? 0n]),
-  );
-}
-
-export function add(left: Amounts, right: Amounts): Record<string, bigint> {
-  const sum: Record<string, bigint> = { ...left };
-  for (const [name, amount] of Object.entries(right)) sum[name] = (sum[name] ?? 0n) + amount;
-  return sum;
-}
-
-function greatest(left: Amounts, right: Amounts): Record<string, bigint> {
-  const result: Record<string, bigint> = { ...left };
-  for (const [name, amount] of Object.entries(right)) if (amount > (result[name] ?? 0n)) result[name] = amount;
-  return result;
-}
-
-const requestsOf = (container: Container): Amounts =>
-  amounts({ ...container.resources?.limits, ...container.resources?.requests });
-
-const isSidecar = ({ restartPolicy }: Container): boolean => restartPolicy === 'Always';
-
 /** The pod's requests, one pod's place included. */
-export function podRequests(spec: PodSpec | undefined): Amounts {
-  let sidecars: Amounts = {};
-  let largestStep: Amounts = {};
-  for (const container of spec?.initContainers ?? []) {
-    const together = add(sidecars, requestsOf(container));
-    if (isSidecar(container)) sidecars = together;
-    largestStep = greatest(largestStep, together);
-  }
-  const running = (spec?.containers ?? []).map(requestsOf).reduce(add, sidecars);
-  return add(add(greatest(running, largestStep), amounts(spec?.overhead)), { pods: 1_000_000_000n });
-}
+export const podRequests = (spec: PodSpec | undefined): Amounts =>
+  add(containerRequests(spec), { pods: 1_000_000_000n });
 
 export function hostPorts({ spec }: Pod): HostPort[] {
   const containers = [...(spec?.containers ?? []), ...(spec?.initContainers ?? []).filter(isSidecar)];

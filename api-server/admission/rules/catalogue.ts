@@ -6,6 +6,7 @@ import { configMap, secret } from './configuration.ts';
 import { labelSelector } from './label-selector.ts';
 import { podSpec, podTemplate } from './pod-spec.ts';
 import { podUpdate } from './pod-update.ts';
+import { limitRangeItem, resourceQuotaSpec } from './quotas.ts';
 import type { Rule } from './rule.ts';
 import { endpointSlice, serviceSpec } from './services.ts';
 import { claimSpec, persistentVolumeSpec } from './storage.ts';
@@ -26,6 +27,8 @@ export const rules: ReadonlyMap<string, Rule> = new Map<string, Rule>([
   ['io.k8s.api.core.v1.PodSpec', podSpec],
   ['io.k8s.api.core.v1.PodTemplateSpec', podTemplate],
   ['io.k8s.api.core.v1.ReplicationControllerSpec', replicationControllerSpec],
+  ['io.k8s.api.core.v1.ResourceQuotaSpec', resourceQuotaSpec],
+  ['io.k8s.api.core.v1.LimitRangeItem', limitRangeItem],
   ['io.k8s.api.core.v1.ServiceSpec', serviceSpec],
   ['io.k8s.api.core.v1.PersistentVolumeClaimSpec', claimSpec],
   ['io.k8s.api.core.v1.PersistentVolumeSpec', persistentVolumeSpec],
