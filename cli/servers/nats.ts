@@ -1,11 +1,20 @@
 /**
- * The embedded NATS server: its configuration (synchronous persistence; who may publish, who may only read) and how it is started. Run by the supervisor and by the test harness.
+ * The embedded NATS server: its configuration (synchronous persistence; who may publish, who may only read) and how it is started. Run by the supervisor, which gives it accounts whose users are JWTs, so that
+ * credentials come and go without a restart, and by the test harness, which gives it users by name.
  */
-import { writeFile } from 'node:fs/promises';
+import { existsSync } from 'node:fs';
+import { mkdir, rename, writeFile } from 'node:fs/promises';
 import { connect } from 'node:net';
 import path from 'node:path';
+import {
+  accountJwts,
+  CONSUMER_SERVICE,
+  operatorSettings,
+  type NatsSeeds,
+  type UserRights,
+} from '../../event-log/nats-accounts.ts';
 import type { Login } from '../instance.ts';
-import type { ProcessSpec } from '../start/supervised-process.ts';
+import { PROMPT_RESTART, type ProcessSpec } from '../start/supervised-process.ts';
 import { withParentDeathSignal } from './parent-death.ts';
 
 export interface NatsServerOptions {
@@ -15,7 +24,9 @@ export interface NatsServerOptions {
   readonly host: string;
   readonly port: number;
   readonly serverName: string;
-  readonly users: readonly NatsUser[];
+  /** The keys of its accounts; absent: `users`. */
+  readonly accounts?: NatsSeeds;
+  readonly users?: readonly NatsUser[];
   /** Whoever comes without a login is this user. Only for tests. */
   readonly withoutLogin?: string;
   /** Absent: every write is synced before it is acknowledged. Tests that lose no power may do without. */
@@ -59,18 +70,19 @@ const keysRequests = [
 const answersTo = (user: string): string => `_INBOX.${user}.>`;
 
 /** A writer's answers come to a subject of its own, which no reader may listen to: wrapped keys are among them. */
-function permissionsOf({ user, may }: NatsUser, users: readonly NatsUser[]): object {
+export function rightsOf({ user, may }: Pick<NatsUser, 'user' | 'may'>, writer: string): UserRights {
   switch (may) {
     case 'writer':
-      return { publish: { allow: ['reckon.>', '$JS.>'] }, subscribe: { allow: [answersTo(user)] } };
-    case 'reader': {
-      const writers = users.filter((other) => other.may === 'writer').map((other) => answersTo(other.user));
+      return {
+        publish: { allow: ['reckon.>', '$JS.>', '_R_.>'] },
+        subscribe: { allow: [answersTo(user), `${CONSUMER_SERVICE}.>`] },
+      };
+    case 'reader':
       // No plain subscription to the subjects: that would show records before they are durable.
       return {
         publish: { allow: readerRequests, deny: keysRequests },
-        subscribe: { allow: ['_INBOX.>'], deny: writers },
+        subscribe: { allow: ['_INBOX.>'], deny: [answersTo(writer)] },
       };
-    }
     case 'everything':
       return { publish: { allow: ['>'] }, subscribe: { allow: ['>'] } };
     default:
@@ -90,13 +102,9 @@ export async function natsProcess(options: NatsServerOptions): Promise<ProcessSp
       ...(options.sync === 'default' ? {} : { sync_interval: 'always' }),
     },
     ...(options.withoutLogin === undefined ? {} : { no_auth_user: options.withoutLogin }),
-    authorization: {
-      users: options.users.map((user) => ({
-        user: user.user,
-        password: user.password,
-        permissions: permissionsOf(user, options.users),
-      })),
-    },
+    ...(options.accounts === undefined
+      ? { authorization: { users: (options.users ?? []).map(namedUser) } }
+      : await operatorMode(options.accounts, options.folder)),
   };
   const file = path.join(options.folder, 'nats-server.conf');
   // The configuration language takes JSON as it is.
@@ -110,7 +118,37 @@ export async function natsProcess(options: NatsServerOptions): Promise<ProcessSp
     ports: [{ port: options.port, host: options.host, what: 'NATS', flag: '--nats-port' }],
     ready: () => greets(options.host, options.port),
     readyTimeoutMs,
+    restart: PROMPT_RESTART,
   };
+}
+
+const namedUser = (user: NatsUser, _index: number, users: readonly NatsUser[]): object => ({
+  user: user.user,
+  password: user.password,
+  permissions: rightsOf(user, users.find(({ may }) => may === 'writer')?.user ?? 'nobody'),
+});
+
+/**
+ * The accounts' JWTs lie in a folder that the server reads, and writes when it is told of changes. The consumers' account, which changes as consumers come and go, is only laid down where there is none.
+ */
+async function operatorMode(seeds: NatsSeeds, folder: string): Promise<object> {
+  const jwts = path.join(folder, 'accounts');
+  await mkdir(jwts, { recursive: true, mode: 0o700 });
+  const { consumers, ...ours } = await accountJwts(seeds);
+  const fileOf = (account: string): string => path.join(jwts, `${account}.jwt`);
+  for (const [account, jwt] of Object.values(ours)) await writeFile(fileOf(account), jwt, { mode: 0o600 });
+  if (!existsSync(fileOf(consumers[0]))) await writeFile(fileOf(consumers[0]), consumers[1], { mode: 0o600 });
+  await adoptStreams(path.join(folder, 'jetstream', 'jetstream'), ours.log[0]);
+  return {
+    ...(await operatorSettings(seeds)),
+    resolver: { type: 'full', dir: jwts, allow_delete: false, interval: '2m' },
+  };
+}
+
+/** Before there were accounts, the streams belonged to the server's one nameless account. */
+async function adoptStreams(store: string, account: string): Promise<void> {
+  const [nameless, ours] = [path.join(store, '$G'), path.join(store, account)];
+  if (existsSync(path.join(nameless, 'streams')) && !existsSync(ours)) await rename(nameless, ours);
 }
 
 /** The server speaks first: `INFO {…}`. It listens only once its streams are recovered. */

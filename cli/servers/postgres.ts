@@ -10,7 +10,7 @@ import { connect } from 'node:net';
 import path from 'node:path';
 import type { Login } from '../instance.ts';
 import type { PostgresPrograms } from '../set-up/postgres.ts';
-import type { ProcessSpec } from '../start/supervised-process.ts';
+import { PROMPT_RESTART, type ProcessSpec } from '../start/supervised-process.ts';
 import { withParentDeathSignal } from './parent-death.ts';
 
 export interface PostgresOptions {
@@ -150,6 +150,7 @@ export async function postgresProcess(options: PostgresOptions): Promise<Process
     ports: [{ port: options.port, host: options.host, what: 'PostgreSQL', flag: '--postgres-port' }],
     ready: () => answers(options.host, options.port),
     readyTimeoutMs,
+    restart: PROMPT_RESTART,
   };
 }
 

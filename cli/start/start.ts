@@ -27,7 +27,7 @@ import { showHello } from './hello.ts';
 import { LogView } from './log-view.ts';
 import { ProcessRecords } from './process-records.ts';
 import { controllerNames, controllerSpecs, ownProcessSpec, projectionName } from './processes.ts';
-import type { ProcessSpec } from './supervised-process.ts';
+import { PROMPT_RESTART, type ProcessSpec } from './supervised-process.ts';
 import { Supervisor } from './supervisor.ts';
 import { untilStopped } from './until-stopped.ts';
 
@@ -115,6 +115,7 @@ async function bringUp({ options, found, instance, supervisor }: BringUp): Promi
       ...apiServer,
       ports: [{ port: ports.api, host: loopback, what: 'the API server', flag: '--api-port' }],
       ready: () => isReady(ports.api, tls),
+      restart: PROMPT_RESTART,
     },
   ]);
   const wanted = options.controllers ?? [projectionName, ...controllers];
@@ -131,7 +132,6 @@ async function serverSpecs(instance: Instance, found: SetUp): Promise<readonly P
   const { home, settings, credentials } = instance;
   const specs: ProcessSpec[] = [];
   if (found.natsServer !== undefined) {
-    const { apiServer, reader } = credentials.nats;
     specs.push(
       await natsProcess({
         program: found.natsServer.path,
@@ -139,10 +139,7 @@ async function serverSpecs(instance: Instance, found: SetUp): Promise<readonly P
         host: loopback,
         port: settings.ports.nats,
         serverName: `reckon-${settings.clusterId}`,
-        users: [
-          { ...apiServer, may: 'writer' },
-          { ...reader, may: 'reader' },
-        ],
+        accounts: credentials.nats.seeds,
       }),
     );
   }

@@ -22,7 +22,20 @@ export interface ProcessSpec {
   /** Absent: running is ready enough. */
   readonly ready?: () => Promise<boolean>;
   readonly readyTimeoutMs?: number;
+  readonly restart?: RestartPolicy;
 }
+
+/** A process that ends is started again after 100 ms, then twice as long each time. */
+export interface RestartPolicy {
+  /** The longest that it waits. */
+  readonly lastBackoffMs: number;
+  /** Having run this long, it begins again with the shortest back-off. */
+  readonly settledMs: number;
+}
+
+/** For what everything else waits for: the servers and the API server. */
+export const PROMPT_RESTART: RestartPolicy = { lastBackoffMs: 1_000, settledMs: 10_000 };
+const PATIENT_RESTART: RestartPolicy = { lastBackoffMs: 5_000, settledMs: 20_000 };
 
 export interface PortUse {
   readonly port: number;
@@ -40,9 +53,6 @@ export interface ProcessObserver {
 }
 
 const firstBackoffMs = 100;
-const lastBackoffMs = 15_000;
-/** Having run this long, it begins again with the shortest back-off. */
-const settledMs = 20_000;
 /** So many deaths before it was ever ready are not bad luck. */
 const hopelessFailures = 4;
 const readyPollMs = 50;
@@ -167,6 +177,7 @@ export class SupervisedProcess {
 
   #afterEnd(how: string): void {
     if (this.#stopping) return this.#observer.ended(this.name, how, undefined);
+    const { lastBackoffMs, settledMs } = this.#spec.restart ?? PATIENT_RESTART;
     if (Date.now() - this.#startedMs > settledMs) this.#failures = 0;
     const inMs = Math.min(lastBackoffMs, firstBackoffMs * 2 ** this.#failures);
     this.#failures++;
