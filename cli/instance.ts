@@ -4,12 +4,20 @@
  *
  *     instance.json     who it is, its ports and address ranges          credentials.json   passwords and the Secrets' key
  *     pki/              the authority, sa.key, <identity>.crt, .key       kubeconfig         the admin's; kubeconfigs/<identity>
- *     nats/ postgres/   the servers' data                                logs/ run/         logs, and the pid of every process
+ *     nats/ postgres/   the servers' data; nats/reader.creds             logs/ run/         logs, and the pid of every process
  */
 import { generateKeyPairSync, randomBytes, randomInt } from 'node:crypto';
 import { chmod, mkdir, readFile, rename, writeFile } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import path from 'node:path';
+import {
+  credsFile,
+  issueUser,
+  newSeeds,
+  stillSays,
+  type NatsSeeds,
+  type UserRights,
+} from '../event-log/nats-accounts.ts';
 import { chooseRanges, choosePort, machineAddress, addressOf, numberOf } from './instance/addresses.ts';
 import {
   createAuthority,
@@ -19,6 +27,7 @@ import {
   type KeyAndCertificate,
 } from './instance/certificates.ts';
 import { writeKubeconfig } from './instance/kubeconfig.ts';
+import { rightsOf } from './servers/nats.ts';
 
 export type PortName = 'api' | 'nats' | 'postgres' | 'agent';
 
@@ -39,10 +48,14 @@ export interface Login {
   readonly password: string;
 }
 
+/** `system` tells the server of accounts that have changed, and nothing else. */
+export type NatsRole = 'apiServer' | 'reader' | 'system';
+
 export type DatabaseRole = 'owner' | 'projection' | 'agent' | 'reader';
 
 export interface Credentials {
-  readonly nats: { readonly apiServer: Login; readonly reader: Login };
+  /** A user's JWT stands in the place of its name, and its seed in that of its password. */
+  readonly nats: Readonly<Record<NatsRole, Login>> & { readonly seeds: NatsSeeds };
   readonly postgres: { readonly superuser: Login } & Readonly<Record<DatabaseRole, Login>>;
   /** 32 bytes in base64; wraps the data keys of Secrets. */
   readonly secretsKey: string;
@@ -77,9 +90,44 @@ export async function openInstance(options: OpenOptions): Promise<Instance> {
     await mkdir(path.join(home, folder), { recursive: true, mode: 0o700 });
   await chmod(home, 0o700);
   const settings = await settle(home, options.ports ?? {});
-  const credentials = (await readJson<Credentials>(path.join(home, 'credentials.json'))) ?? newCredentials();
+  const held = await readJson<Partial<Credentials>>(path.join(home, 'credentials.json'));
+  const credentials: Credentials = { ...newCredentials(), ...held, nats: await natsLogins(held?.nats) };
   await writeJson(path.join(home, 'credentials.json'), credentials);
+  const { user, password } = credentials.nats.reader;
+  await writeFile(readerCreds(home), credsFile({ jwt: user, seed: password }), { mode: 0o600 });
   return { home, settings, credentials };
+}
+
+/** The reader's login as NATS clients of any language take it. */
+const readerCreds = (home: string): string => path.join(home, 'nats', 'reader.creds');
+
+const natsNames: Record<NatsRole, string> = {
+  apiServer: 'reckon-api-server',
+  reader: 'reckon-reader',
+  system: 'reckon-system',
+};
+
+/** Makes what is missing, and issues anew what says something else than it should by now. */
+async function natsLogins(held: Partial<Credentials['nats']> | undefined): Promise<Credentials['nats']> {
+  const seeds = held?.seeds ?? newSeeds();
+  const login = async (role: NatsRole, rights: UserRights): Promise<Login> => {
+    const name = natsNames[role];
+    const before = held?.seeds && held[role];
+    if (before !== undefined && stillSays(before.user, { name, rights })) return before;
+    const signer = role === 'system' ? seeds.system : seeds.log;
+    const { jwt, seed } = await issueUser({ name, signer, rights }, before?.password);
+    return { user: jwt, password: seed };
+  };
+  const writer = natsNames.apiServer;
+  return {
+    apiServer: await login('apiServer', rightsOf({ user: writer, may: 'writer' }, writer)),
+    reader: await login('reader', rightsOf({ user: natsNames.reader, may: 'reader' }, writer)),
+    system: await login('system', {
+      publish: { allow: ['$SYS.REQ.CLAIMS.UPDATE', '$SYS.REQ.ACCOUNT.*.CLAIMS.LOOKUP'] },
+      subscribe: { allow: [`_INBOX.${natsNames.system}.>`] },
+    }),
+    seeds,
+  };
 }
 
 /** Rejects with a sentence when there is none. */
@@ -132,10 +180,9 @@ function letters(count: number): string {
   return Array.from({ length: count }, () => alphabet[randomInt(alphabet.length)]).join('');
 }
 
-function newCredentials(): Credentials {
+function newCredentials(): Omit<Credentials, 'nats'> {
   const login = (user: string): Login => ({ user, password: randomBytes(24).toString('base64url') });
   return {
-    nats: { apiServer: login('reckon-api-server'), reader: login('reckon-reader') },
     postgres: {
       superuser: login('postgres'),
       owner: login('reckon_owner'),
@@ -260,7 +307,7 @@ async function writePair(home: string, name: string, pair: KeyAndCertificate): P
 // --- Where the servers are ----------------------------------------------------------------------------------------------------------------------------------------
 
 /** With the login in it; NATS_URL wins. */
-export function natsUrl(instance: Instance, who: keyof Credentials['nats']): string {
+export function natsUrl(instance: Instance, who: NatsRole): string {
   const { user, password } = instance.credentials.nats[who];
   return process.env['NATS_URL'] || `nats://${user}:${password}@${loopback}:${instance.settings.ports.nats}`;
 }

@@ -1,7 +1,11 @@
 /**
  * How to reach NATS, as this room's openers take it, and what that makes of the client's options; and which servers are refused. Used by `connection.ts`.
  */
+import { readFileSync } from 'node:fs';
+import { jwtAuthenticator } from 'nats';
 import type { ConnectionOptions, NatsConnection } from 'nats';
+import { parseCredsFile, userName } from './nats-accounts.ts';
+import type { NatsUser } from './nats-accounts.ts';
 import { escapeToken } from './subjects.ts';
 
 /** pino's shape. */
@@ -14,7 +18,9 @@ export interface LogLogger {
 export const silentLogger: LogLogger = { info: () => undefined, warn: () => undefined, error: () => undefined };
 
 export interface ConnectionSettings {
-  /** One or several, comma-separated: `nats://127.0.0.1:4222`. Credentials in the URL are honoured. */
+  /**
+   * One or several, comma-separated: `nats://127.0.0.1:4222`. Credentials in the first are honoured: `user:password@`, a user's JWT and its seed in their places, or `?creds=/path/of/a/file.creds`.
+   */
   readonly url: string;
   readonly user?: string;
   readonly password?: string;
@@ -38,20 +44,39 @@ function loginOf(settings: ConnectionSettings): { user: string; pass: string } {
   };
 }
 
+/** Undefined where the login is a user and a password, or none. Throws with a sentence when the creds file is none. */
+function jwtOf(settings: ConnectionSettings): NatsUser | undefined {
+  const file = serverUrls(settings)[0]?.searchParams.get('creds');
+  if (file) {
+    try {
+      return parseCredsFile(readFileSync(file, 'utf8'));
+    } catch (cause) {
+      const why = cause instanceof Error ? cause.message : String(cause);
+      throw new Error(`the NATS credentials ${file} cannot be used: ${why}`, { cause });
+    }
+  }
+  const { user, pass } = loginOf(settings);
+  return user.startsWith('eyJ') && pass.startsWith('SU') ? { jwt: user, seed: pass } : undefined;
+}
+
 /** Answers come under a prefix of the user's own, so that permissions can keep one user from listening to another's. */
 export function inboxPrefixOf(settings: ConnectionSettings): string {
-  const { user } = loginOf(settings);
+  const jwt = jwtOf(settings);
+  const user = jwt === undefined ? loginOf(settings).user : (userName(jwt.jwt) ?? '');
   return user === '' ? '_INBOX' : `_INBOX.${escapeToken(user)}`;
 }
 
 export function natsOptions(settings: ConnectionSettings): ConnectionOptions {
   const urls = serverUrls(settings);
   const login = loginOf(settings);
+  const jwt = jwtOf(settings);
   return {
     servers: urls.map((url) => url.host),
     name: settings.clientName ?? 'reckon',
     inboxPrefix: inboxPrefixOf(settings),
-    ...(login.user !== '' && login),
+    ...(jwt === undefined
+      ? login.user !== '' && login
+      : { authenticator: jwtAuthenticator(jwt.jwt, new TextEncoder().encode(jwt.seed)) }),
     ...(urls.some((url) => url.protocol === 'tls:') && { tls: {} }),
     timeout: 3_000,
     maxReconnectAttempts: -1,

@@ -10,7 +10,7 @@ const root = process.env['RECKON_ROOT'] ?? process.cwd();
 /** For each room: the rooms and the packages (outside Node's own) that its files may import. */
 const MAP: Readonly<Record<string, { rooms: readonly string[]; packages: readonly string[] }>> = {
   'api-schemas': { rooms: [], packages: [] },
-  'event-log': { rooms: ['api-schemas'], packages: ['nats', 'pino'] },
+  'event-log': { rooms: ['api-schemas'], packages: ['nats', 'pino', '@nats-io/jwt', '@nats-io/nkeys'] },
   state: { rooms: ['api-schemas', 'event-log', 'migrations'], packages: ['pg', 'kysely', 'pino'] },
   migrations: { rooms: [], packages: ['kysely'] },
   runtime: { rooms: ['api-schemas'], packages: ['dockerode', 'tar-stream'] },
@@ -27,6 +27,8 @@ const MAP: Readonly<Record<string, { rooms: readonly string[]; packages: readonl
 /** These rooms alone name these packages. */
 const OWNED: Readonly<Record<string, readonly string[]>> = {
   nats: ['event-log'],
+  '@nats-io/jwt': ['event-log'],
+  '@nats-io/nkeys': ['event-log'],
   pg: ['state'],
   kysely: ['state', 'migrations'],
   dockerode: ['runtime'],
