@@ -116,6 +116,7 @@ async function bringUp({ options, found, instance, supervisor }: BringUp): Promi
       ports: [{ port: ports.api, host: loopback, what: 'the API server', flag: '--api-port' }],
       ready: () => isReady(ports.api, tls),
       restart: PROMPT_RESTART,
+      restart: PROMPT_RESTART,
     },
   ]);
   const wanted = options.controllers ?? [projectionName, ...controllers];
