@@ -116,7 +116,6 @@ async function bringUp({ options, found, instance, supervisor }: BringUp): Promi
       ports: [{ port: ports.api, host: loopback, what: 'the API server', flag: '--api-port' }],
       ready: () => isReady(ports.api, tls),
       restart: PROMPT_RESTART,
-      restart: PROMPT_RESTART,
     },
   ]);
   const wanted = options.controllers ?? [projectionName, ...controllers];
