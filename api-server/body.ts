@@ -14,6 +14,9 @@ import { parseYaml } from './codec/yaml.ts';
 /** As in Kubernetes. */
 export const MAX_BODY_BYTES = 3 * 1024 * 1024;
 
+/** Of a list of many writes. */
+export const MAX_TRANSACTION_BODY_BYTES = 32 * 1024 * 1024;
+
 export const BODY_TYPES = ['application/json', 'application/yaml', 'application/vnd.kubernetes.protobuf'] as const;
 
 const unzip = promisify(gunzip);
@@ -22,22 +25,22 @@ const unzip = promisify(gunzip);
 export const contentTypeOf = (call: Pick<Call, 'request'>): string =>
   (call.request.headers['content-type'] ?? '').split(';')[0]?.trim().toLowerCase() ?? '';
 
-/** Throws RequestEntityTooLarge beyond `MAX_BODY_BYTES`, packed or unpacked. */
-export async function readBody(call: Pick<Call, 'request'>): Promise<Buffer> {
+/** Throws RequestEntityTooLarge beyond the limit, packed or unpacked. */
+export async function readBody(call: Pick<Call, 'request'>, limitBytes = MAX_BODY_BYTES): Promise<Buffer> {
   const chunks: Buffer[] = [];
   let length = 0;
-  const refuse = () => tooLarge(`Request entity too large: limit is ${MAX_BODY_BYTES}`);
-  if (Number(call.request.headers['content-length'] ?? 0) > MAX_BODY_BYTES) throw refuse();
+  const refuse = () => tooLarge(`Request entity too large: limit is ${limitBytes}`);
+  if (Number(call.request.headers['content-length'] ?? 0) > limitBytes) throw refuse();
   // Leaving the loop must not destroy the connection: the refusal is still to be sent.
   for await (const chunk of call.request.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>) {
     length += chunk.length;
-    if (length > MAX_BODY_BYTES) throw refuse();
+    if (length > limitBytes) throw refuse();
     chunks.push(chunk);
   }
   const body = Buffer.concat(chunks);
   if (call.request.headers['content-encoding'] !== 'gzip') return body;
   try {
-    return await unzip(body, { maxOutputLength: MAX_BODY_BYTES });
+    return await unzip(body, { maxOutputLength: limitBytes });
   } catch (cause) {
     if ((cause as NodeJS.ErrnoException).code === 'ERR_BUFFER_TOO_LARGE') throw refuse();
     throw badRequest('the body is not valid gzip', { cause });
@@ -76,9 +79,9 @@ function decodeAs(contentType: string, body: Buffer, call: Pick<Call, 'services'
 /** The body as JSON, without looking into it. */
 export async function readValue(
   call: Pick<Call, 'request' | 'services'>,
-  contentType = contentTypeOf(call),
+  { limitBytes = MAX_BODY_BYTES }: { limitBytes?: number } = {},
 ): Promise<unknown> {
-  return decodeAs(contentType, await readBody(call), call, false).value;
+  return decodeAs(contentTypeOf(call), await readBody(call, limitBytes), call, false).value;
 }
 
 /**

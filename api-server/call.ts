@@ -12,7 +12,7 @@ import type { ServiceAccountTokens } from './authentication/service-account-toke
 import type { Authorizer } from './authorization/authorizer.ts';
 import { managerName } from './patch/managed-fields.ts';
 import type { ResourceRequest } from './request.ts';
-import type { ObjectStore, Provenance } from './store/object-store.ts';
+import type { Provenance, Store } from './store/object-store.ts';
 import type { Past } from './store/past.ts';
 import type { Kinds } from './strategy/kinds.ts';
 import type { NodeConnections } from './subresources/node-connections.ts';
@@ -20,7 +20,7 @@ import type { NodeConnections } from './subresources/node-connections.ts';
 /** What every verb may use; one for the life of the server. */
 export interface Services {
   readonly registry: Registry;
-  readonly store: ObjectStore;
+  readonly store: Store;
   /** Reads at past revisions. Undefined when the server runs without PostgreSQL. */
   readonly past: Past | undefined;
   /** What the agents have observed. Undefined when the server runs without PostgreSQL. */

@@ -40,6 +40,9 @@ export interface Write {
 
 export const MAX_CAUSES = 8;
 
+/** Members of a transaction: JetStream's own limit of an atomic batch (ADR-50). */
+export const MAX_TRANSACTION = 1_000;
+
 /** Why a change was made, in the words of whoever made it; nothing is decided by it. */
 export interface Reason {
   /** A sentence: what a controller decided, what a person was about. */

@@ -2,15 +2,13 @@
  * The one way into a stream: a bounded queue that publishes singly while few writes wait and in atomic batches when more do, one write per object in each. Every
  * write settles within its time: appended, refused by its guard, or unknown. Used by `jetstream.ts` for both `append` and `transaction`.
  */
-import { LogUnavailableError, TooLargeError } from './event-log.ts';
+import { LogUnavailableError, MAX_TRANSACTION, TooLargeError } from './event-log.ts';
 import type { Appended } from './event-log.ts';
 import type { LogConnection } from './connection.ts';
 import { PendingWrite } from './pending-write.ts';
 import type { Publisher } from './publisher.ts';
 import type { Outgoing } from './record.ts';
 
-/** JetStream's own limit of an atomic batch (ADR-50). */
-export const MAX_TRANSACTION = 1_000;
 const MAX_BATCH = 500;
 const MAX_BATCH_BYTES = 4 * 1024 * 1024;
 const MAX_QUEUED = 10_000;

@@ -32,16 +32,14 @@ export const resourceName = ({ resource, subresource }: ResourceAttributes): str
 
 export function attributesOf(request: IncomingMessage, url: URL, target: ResourceRequest | undefined): Attributes {
   if (!target) return { verb: (request.method ?? '').toLowerCase(), path: url.pathname };
-  const { verb, group, resource, subresource } = target;
+  const attributes = attributesOfTarget(target);
+  return { ...attributes, name: attributes.name || nameSelected(url.searchParams.get('fieldSelector')) };
+}
+
+export function attributesOfTarget(target: ResourceRequest): ResourceAttributes {
+  const { verb, group, resource, subresource, name } = target;
   const isNamespace = group === '' && resource === 'namespaces';
-  return {
-    verb,
-    group,
-    resource,
-    subresource,
-    namespace: isNamespace ? target.name : target.namespace,
-    name: target.name || nameSelected(url.searchParams.get('fieldSelector')),
-  };
+  return { verb, group, resource, subresource, namespace: isNamespace ? name : target.namespace, name };
 }
 
 /** A list or a watch of one object by its name is about that name. */

@@ -1,12 +1,13 @@
 /**
- * The questions that only a log can answer, as paths of the group `log.reckon.dev`: `[namespaces/{ns}/]history|diff|why/{group|core}/{resource}/{name}` and `status`. A question about an object is,
- * to the server, a `get` of that object: whoever may do that may ask. Called by `server.ts`.
+ * The questions that only a log can answer, as paths of the group `log.reckon.dev`: `[namespaces/{ns}/]history|diff|why/{group|core}/{resource}/{name}` and `status`; and the writes that only a log can
+ * make, `transactions`. A question about an object is, to the server, a `get` of that object: whoever may do that may ask. Called by `server.ts`.
  */
 import type { Registry } from '../../api-schemas/registry.ts';
 import type { Call } from '../call.ts';
 import { methodNotAllowed, noSuchPath } from '../errors.ts';
 import type { ResourceRequest } from '../request.ts';
 import { diff, history } from './history.ts';
+import { transactions } from '../transactions/endpoint.ts';
 import { status } from './status.ts';
 import { why } from './why.ts';
 
@@ -14,17 +15,27 @@ export const MEMORY_GROUP = 'log.reckon.dev';
 const MEMORY_VERSION = 'v1';
 
 export interface Question {
-  /** What one must be allowed to do to be answered. */
+  /** What one must be allowed to do to be answered, unless `admits` says otherwise. */
   readonly target: ResourceRequest;
+  readonly admits?: ResourceRequest;
   readonly answer: (call: Call) => Promise<void>;
 }
 
 const ABOUT_OBJECTS: Readonly<Record<string, Question['answer']>> = { history, diff, why };
 
+/** Several writes at once. */
+const CHANGES: Readonly<Record<string, Question['answer']>> = { transactions };
+
 /** Undefined for a request about anything else. Throws NotFound for a path of the group that is no question, and MethodNotAllowed for a write. */
 export function questionOf(asked: ResourceRequest, registry: Registry): Question | undefined {
   if (asked.group !== MEMORY_GROUP) return undefined;
   if (asked.version !== MEMORY_VERSION) throw noSuchPath();
+  const change = CHANGES[asked.resource];
+  if (change && asked.name === '' && asked.namespace === '') {
+    if (asked.verb !== 'create') throw methodNotAllowed(asked.verb);
+    // Whoever is known may ask; each write in it is judged by itself.
+    return { target: { ...asked, group: '', version: 'v1', resource: 'namespaces' }, admits: asked, answer: change };
+  }
   if (asked.verb !== 'get' && asked.verb !== 'list') throw methodNotAllowed(asked.verb);
   if (asked.resource === 'status' && asked.name === '' && asked.namespace === '') {
     // Of the cluster, as its nodes are.

@@ -104,7 +104,7 @@ export async function deleteOne(call: Call): Promise<void> {
 }
 
 /** A precondition counts as failed only on an object that is known to be the newest. */
-async function deleteNewest(call: Call, options: DeleteOptions): Promise<{ entry: Entry; gone: boolean }> {
+export async function deleteNewest(call: Call, options: DeleteOptions): Promise<{ entry: Entry; gone: boolean }> {
   const { definition, services } = call;
   const cache = services.store.cache(definition);
   const id = entryId(keyOf(call));

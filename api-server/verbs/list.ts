@@ -106,8 +106,7 @@ async function take(call: Call): Promise<Snapshot> {
     return { scope: scopeOf(call), revision, entries: filter ? entries.filter(filter) : entries, asOfMs, expiresAt };
   }
   if (query.get('resourceVersionMatch') === 'Exact') {
-    const revision = parseRevision(query.get('resourceVersion') ?? '');
-    const entries = await entriesAt(call, revision);
+    const { revision, entries } = await entriesAt(call, parseRevision(query.get('resourceVersion') ?? ''));
     return { scope: scopeOf(call), revision, entries: filter ? entries.filter(filter) : entries, expiresAt };
   }
   await readAtLeast(call, query.get('resourceVersion'));
@@ -120,13 +119,15 @@ async function take(call: Call): Promise<Snapshot> {
   };
 }
 
-/** Every object of the call's resource as it stood at a past revision. */
-async function entriesAt(call: Call, revision: number): Promise<readonly Entry[]> {
+/** Every object of the call's resource as it stood at a past revision. In the middle of a transaction nothing ever stood: then it is the end of it. */
+async function entriesAt(call: Call, asked: number): Promise<Pick<Snapshot, 'revision' | 'entries'>> {
   const { definition, services } = call;
-  await readAtLeast(call, String(revision));
-  if (services.store.stream(definition).position === revision) return services.store.cache(definition).list();
-  if (!services.past) throw tooOld(revision);
-  return services.past.entriesAt(definition, revision);
+  await readAtLeast(call, String(asked));
+  if (services.store.stream(definition).position === asked)
+    return { revision: asked, entries: services.store.cache(definition).list() };
+  if (!services.past || definition.storage !== 'log') throw tooOld(asked);
+  const revision = await services.past.momentAt(asked);
+  return { revision, entries: await services.past.entriesAt(definition, revision) };
 }
 
 function suspend(snapshot: Snapshot, start: number): string {

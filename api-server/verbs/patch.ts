@@ -3,7 +3,7 @@
  * https://kubernetes.io/docs/reference/using-api/api-concepts/#patch-and-update
  */
 import type { ApiObject, Schema } from '../../api-schemas/schema.ts';
-import { asObject, contentTypeOf, fieldValidationOf, readBody, type FieldValidation } from '../body.ts';
+import { asObject, contentTypeOf, fieldValidationOf, readBody, type FieldValidation, type Undecoded } from '../body.ts';
 import { keyOf, managerOf, type Call } from '../call.ts';
 import { parseJson } from '../codec/json.ts';
 import { parseYaml } from '../codec/yaml.ts';
@@ -34,13 +34,13 @@ export async function patch(call: Call): Promise<void> {
   const validation = fieldValidationOf(call);
   const entry =
     contentType === 'application/apply-patch+yaml'
-      ? await apply(call, body, validation)
-      : await change(call, patchFunction(contentType, body, call.definition.schema), validation);
+      ? await applyObject(call, parseYaml(body, { duplicates: validation !== 'Ignore' }), validation)
+      : await patchObject(call, patchFunction(contentType, body, call.definition.schema), validation);
   call.response.setHeader('Reckon-Revision', entry.entry.sequence);
   sendEntry(call, entry.entry, entry.created ? 201 : 200);
 }
 
-interface Patched {
+export interface Patched {
   readonly entry: Entry;
   readonly created: boolean;
 }
@@ -50,7 +50,11 @@ export type Compute = (current: ApiObject) => unknown;
 /** The change that a patch describes, as a function of the object it is applied to. Throws UnsupportedMediaType. */
 export function patchFunction(contentType: string, body: Buffer, schema: Schema): Compute {
   if (!(PATCH_TYPES as readonly string[]).includes(contentType)) throw unsupportedMediaType(contentType, PATCH_TYPES);
-  const { value } = parseJson(body, { duplicates: false });
+  return patchOf(contentType, parseJson(body, { duplicates: false }).value, schema);
+}
+
+/** The same, of a patch that is read already. Throws UnsupportedMediaType. */
+export function patchOf(contentType: string, value: unknown, schema: Schema): Compute {
   switch (contentType) {
     case 'application/json-patch+json':
       return (current) => jsonPatch(current, value);
@@ -68,7 +72,7 @@ function objectPatch(value: unknown): JsonObject {
   return value;
 }
 
-async function change(call: Call, compute: Compute, validation: FieldValidation): Promise<Patched> {
+export async function patchObject(call: Call, compute: Compute, validation: FieldValidation): Promise<Patched> {
   const propose = (current: Entry): ApiObject => {
     const patched = compute(decode(current));
     const object = asObject(call, { value: patched, duplicates: [], definition: call.definition, validation });
@@ -79,11 +83,14 @@ async function change(call: Call, compute: Compute, validation: FieldValidation)
 }
 
 /** Server-side apply: creates what is not there yet. https://kubernetes.io/docs/reference/using-api/server-side-apply/ */
-async function apply(call: Call, body: Buffer, validation: FieldValidation): Promise<Patched> {
+export async function applyObject(
+  call: Call,
+  { value, duplicates }: Pick<Undecoded, 'value' | 'duplicates'>,
+  validation: FieldValidation,
+): Promise<Patched> {
   const { definition, services, query, target } = call;
   if (!query.get('fieldManager'))
     throw refused(call, 'fieldManager', 'FieldValueRequired', 'Required value: is required for apply patch');
-  const { value, duplicates } = parseYaml(body, { duplicates: validation !== 'Ignore' });
   const config = asObject(call, { value, duplicates, definition, validation });
   config.metadata.name ||= target.name;
   checkPlace(call, config);
