@@ -36,6 +36,24 @@ function serverUrls(settings: ConnectionSettings): URL[] {
   return settings.url.split(',').map((text) => new URL(text.includes('://') ? text.trim() : `nats://${text.trim()}`));
 }
 
+export interface ServerAddress {
+  /** `host:port`. */
+  readonly host: string;
+  readonly hostname: string;
+  readonly port: number;
+}
+
+const DEFAULT_PORT = 4222;
+
+/** Those of the settings, and others of which they have told, given as `host:port`. */
+export function serverAddresses(settings: ConnectionSettings, others: Iterable<string> = []): ServerAddress[] {
+  const urls = [...serverUrls(settings), ...[...others].map((host) => new URL(`nats://${host}`))];
+  return urls.map(({ hostname, port }) => {
+    const number = Number(port || DEFAULT_PORT);
+    return { host: `${hostname}:${number}`, hostname: hostname.replace(/^\[|\]$/g, ''), port: number };
+  });
+}
+
 function loginOf(settings: ConnectionSettings): { user: string; pass: string } {
   const [url] = serverUrls(settings);
   return {
@@ -78,11 +96,7 @@ export function natsOptions(settings: ConnectionSettings): ConnectionOptions {
       ? login.user !== '' && login
       : { authenticator: jwtAuthenticator(jwt.jwt, new TextEncoder().encode(jwt.seed)) }),
     ...(urls.some((url) => url.protocol === 'tls:') && { tls: {} }),
-    timeout: 3_000,
-    maxReconnectAttempts: -1,
-    reconnectTimeWait: 100,
-    reconnectJitter: 100,
-    ignoreAuthErrorAbort: true,
+    timeout: 5_000,
     pingInterval: 3_000,
     maxPingOut: 2,
     noAsyncTraces: true,

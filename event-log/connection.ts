@@ -1,13 +1,16 @@
 /**
- * One connection to NATS that is never given up: reconnects for ever, and tells at once (not by a time-out) that what was in flight has an unknown outcome.
+ * One connection to NATS that is never given up: connects again for ever, and tells at once (not by a time-out) that what was in flight has an unknown outcome.
  * Requests go through one inbox of our own. Used by every other file of this room; nothing outside the room sees it.
+ *
+ * The client library's own reconnecting is not used: after a server that hung it may keep two sockets at a time, both read by one parser, and take the end of the one for the end of the other.
  */
-import { connect, createInbox } from 'nats';
-import type { Msg, MsgHdrs, NatsConnection, Subscription } from 'nats';
+import { createInbox } from 'nats';
+import type { Msg, MsgHdrs, NatsConnection, PublishOptions, Subscription, SubscriptionOptions } from 'nats';
 import { LogUnavailableError } from './event-log.ts';
 import { JetStreamError, NoAnswerError, NoResponderError, describe, isPassing, parseAnswer } from './answers.ts';
-import { OldServerError, inboxPrefixOf, natsOptions, refuseOldServer, silentLogger } from './connection-settings.ts';
+import { OldServerError, inboxPrefixOf, refuseOldServer, silentLogger } from './connection-settings.ts';
 import type { ConnectionSettings, LogLogger } from './connection-settings.ts';
+import { dial } from './dial.ts';
 import { sleep } from './sleep.ts';
 
 const DEFAULT_OPEN_TIMEOUT_MS = 30_000;
@@ -26,30 +29,30 @@ export interface RequestOptions {
 }
 
 export class LogConnection {
-  readonly nats: NatsConnection;
   readonly logger: LogLogger;
+  readonly #settings: ConnectionSettings;
+  #nats: NatsConnection;
   #connected = true;
   #closed = false;
   #epoch = 0;
   readonly #pending = new Map<string, Pending>();
   readonly #inboxPrefix: string;
   readonly #inbox: string;
-  readonly #subscription: Subscription;
   readonly #listeners = new Set<(connected: boolean) => void>();
   readonly #sweeper: NodeJS.Timeout;
+  /** Servers of which others of their cluster have told, as `host:port`. */
+  readonly #cluster = new Set<string>();
   #token = 0;
 
-  private constructor(nats: NatsConnection, logger: LogLogger, inboxPrefix: string) {
-    this.nats = nats;
-    this.logger = logger;
-    this.#inboxPrefix = inboxPrefix;
+  private constructor(nats: NatsConnection, settings: ConnectionSettings) {
+    this.#settings = settings;
+    this.logger = settings.logger ?? silentLogger;
+    this.#inboxPrefix = inboxPrefixOf(settings);
     this.#inbox = this.newInbox();
-    this.#subscription = nats.subscribe(`${this.#inbox}.*`, {
-      callback: (error, message) => this.#answer(error, message),
-    });
     this.#sweeper = setInterval(() => this.#sweep(), SWEEP_MS);
     this.#sweeper.unref();
-    void this.#watch();
+    this.#nats = nats;
+    this.#use(nats);
   }
 
   static async open(settings: ConnectionSettings): Promise<LogConnection> {
@@ -57,14 +60,14 @@ export class LogConnection {
     const deadline = Date.now() + (settings.openTimeoutMs ?? DEFAULT_OPEN_TIMEOUT_MS);
     for (;;) {
       try {
-        const nats = await connect(natsOptions(settings));
+        const nats = await dial(settings);
         try {
           refuseOldServer(nats);
         } catch (error) {
           await nats.close();
           throw error;
         }
-        return new LogConnection(nats, logger, inboxPrefixOf(settings));
+        return new LogConnection(nats, settings);
       } catch (cause) {
         if (cause instanceof OldServerError) throw cause;
         if (Date.now() > deadline)
@@ -90,12 +93,22 @@ export class LogConnection {
 
   /** The largest message, headers included, that the server takes. */
   get maxPayloadBytes(): number {
-    return this.nats.info?.max_payload ?? 1024 * 1024;
+    return this.#nats.info?.max_payload ?? 1024 * 1024;
   }
 
   /** Under a prefix of the user's own (`_INBOX.<user>`), so that permissions can keep one user from listening to another's answers. */
   newInbox(): string {
     return createInbox(this.#inboxPrefix);
+  }
+
+  /** Ends with the present connection. Throws where there is none. */
+  subscribe(subject: string, options: SubscriptionOptions): Subscription {
+    return this.#nats.subscribe(subject, options);
+  }
+
+  /** Nothing where there is no connection: as well lost on the way. */
+  publish(subject: string, payload?: Uint8Array | string, options?: PublishOptions): void {
+    if (this.connected && !this.#nats.isClosed()) this.#nats.publish(subject, payload, options);
   }
 
   onChange(listener: (connected: boolean) => void): () => void {
@@ -142,14 +155,14 @@ export class LogConnection {
   /** Rejects with NoAnswerError or NoResponderError. */
   request(subject: string, payload: Uint8Array | string, options: RequestOptions): Promise<Msg> {
     return new Promise((resolve, reject) => {
-      if (!this.connected) {
+      if (!this.connected || this.#nats.isClosed()) {
         reject(new NoResponderError('not connected to NATS'));
         return;
       }
       const token = (this.#token++).toString(36);
       this.#pending.set(token, { deadline: Date.now() + options.timeoutMs, resolve, reject });
       try {
-        this.nats.publish(subject, payload, {
+        this.#nats.publish(subject, payload, {
           reply: `${this.#inbox}.${token}`,
           ...(options.headers && { headers: options.headers }),
         });
@@ -187,10 +200,9 @@ export class LogConnection {
     if (this.#closed) return;
     this.#closed = true;
     clearInterval(this.#sweeper);
-    this.#subscription.unsubscribe();
     this.#failPending('the log is closed');
     this.#tell(false);
-    await this.nats.close();
+    await this.#nats.close();
   }
 
   #answer(error: Error | null, message: Msg): void {
@@ -219,23 +231,51 @@ export class LogConnection {
     for (const pending of all) pending.reject(new NoAnswerError(reason));
   }
 
-  async #watch(): Promise<void> {
-    for await (const status of this.nats.status()) {
-      if (this.#closed) return;
-      if (status.type === 'disconnect') {
-        this.#epoch += 1;
-        if (this.#connected) this.logger.warn({}, 'the connection to NATS is lost');
-        this.#connected = false;
-        this.#failPending('the connection to NATS is lost');
-        this.#tell(false);
-      } else if (status.type === 'reconnect') {
-        this.#connected = true;
-        this.logger.info({}, 'connected to NATS again');
-        this.#tell(true);
-      } else if (status.type === 'error') {
+  #use(nats: NatsConnection): void {
+    this.#nats = nats;
+    for (const host of nats.info?.connect_urls ?? []) this.#cluster.add(host);
+    nats.subscribe(`${this.#inbox}.*`, { callback: (error, message) => this.#answer(error, message) });
+    void nats.closed().then(() => this.#lost(nats));
+    void this.#watch(nats);
+  }
+
+  async #watch(nats: NatsConnection): Promise<void> {
+    for await (const status of nats.status()) {
+      // The client closes a stale connection only once all that it has written has left; that may never be.
+      if (status.type === 'disconnect' || status.type === 'staleConnection') this.#lost(nats);
+      else if (status.type === 'error')
         this.logger.warn({ err: String(status.data), permission: status.permissionContext }, 'NATS reported an error');
+    }
+  }
+
+  #lost(nats: NatsConnection): void {
+    if (this.#closed || !this.#connected || nats !== this.#nats) return;
+    this.#connected = false;
+    this.#epoch += 1;
+    this.logger.warn({}, 'the connection to NATS is lost');
+    this.#failPending('the connection to NATS is lost');
+    this.#tell(false);
+    void nats.close();
+    void this.#connectAgain();
+  }
+
+  async #connectAgain(): Promise<void> {
+    for (;;) {
+      await sleep(RECONNECT_WAIT_MS * (1 + Math.random()));
+      if (this.#closed) return;
+      try {
+        const nats = await dial(this.#settings, this.#cluster);
+        // eslint-disable-next-line @typescript-eslint/no-unnecessary-condition -- closed meanwhile
+        if (this.#closed) return void nats.close();
+        this.#use(nats);
+        break;
+      } catch {
+        // Not yet.
       }
     }
+    this.#connected = true;
+    this.logger.info({}, 'connected to NATS again');
+    this.#tell(true);
   }
 
   #tell(connected: boolean): void {
@@ -244,3 +284,4 @@ export class LogConnection {
 }
 
 const OPEN_RETRY_MS = 250;
+const RECONNECT_WAIT_MS = 100;

@@ -174,7 +174,7 @@ export class Publisher {
         commit = connection
           .request(member.subject, member.payload, { timeoutMs, headers })
           .then(parseAnswer<PublishAnswer>);
-      else connection.nats.publish(member.subject, member.payload, { headers });
+      else connection.publish(member.subject, member.payload, { headers });
     }
     return commit;
   }

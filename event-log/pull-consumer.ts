@@ -72,7 +72,7 @@ export class PullConsumer {
     this.#stopListening = this.#connection.onChange(
       (connected) => connected || this.#lose('the connection to NATS is lost'),
     );
-    this.#subscription = this.#connection.nats.subscribe(`${this.#inbox}.*`, {
+    this.#subscription = this.#connection.subscribe(`${this.#inbox}.*`, {
       callback: (error, message) => error ?? this.#take(message),
     });
     try {
@@ -127,7 +127,7 @@ export class PullConsumer {
     this.#lose('closed');
     this.#buffer = [];
     if (this.#name === '' || !this.#connection.connected) return;
-    this.#connection.nats.publish(`$JS.API.CONSUMER.DELETE.${this.#stream}.${this.#name}`);
+    this.#connection.publish(`$JS.API.CONSUMER.DELETE.${this.#stream}.${this.#name}`);
     this.#name = '';
   }
 
@@ -189,13 +189,9 @@ export class PullConsumer {
         expires: EXPIRES_MS * NANOSECONDS_PER_MS,
         idle_heartbeat: HEARTBEAT_MS * NANOSECONDS_PER_MS,
       };
-      this.#connection.nats.publish(
-        `$JS.API.CONSUMER.MSG.NEXT.${this.#stream}.${this.#name}`,
-        JSON.stringify(request),
-        {
-          reply: `${this.#inbox}.${this.#pullNumber}`,
-        },
-      );
+      this.#connection.publish(`$JS.API.CONSUMER.MSG.NEXT.${this.#stream}.${this.#name}`, JSON.stringify(request), {
+        reply: `${this.#inbox}.${this.#pullNumber}`,
+      });
     }
   }
 
