@@ -50,7 +50,7 @@ export function podStatus(input: StatusInput): Record<string, unknown> {
     false;
   const onlyOnce = inits.filter(({ slot }) => !slot.sidecar).map(({ status }) => status);
   const phase: Phase = failure !== undefined ? 'Failed' : podPhase({ pod, inits: onlyOnce, mains, initialized });
-  const addresses = podAddresses(pod, observed);
+  const addresses = podAddresses(input);
   const { hostIP, hostIPs } = hostAddresses(observed);
   const before: PodStatus = pod.status ?? {};
   const next: PodStatus = {
@@ -102,9 +102,10 @@ export function podPhase(parts: {
   return policy === 'Never' ? 'Failed' : 'Running';
 }
 
-function podAddresses(pod: Pod, observed: Observed): readonly string[] {
+/** Told with the first container that holds it, and not when it is put aside: one write less for every pod. */
+function podAddresses({ pod, observed, plan }: StatusInput): readonly string[] {
   if (specOf(pod).hostNetwork === true) return observed.hostAddresses;
-  if (observed.address !== undefined) return [observed.address];
+  if (observed.address !== undefined && plan?.hasNetwork !== false) return [observed.address];
   return pod.status?.podIP === undefined ? [] : [pod.status.podIP];
 }
 
