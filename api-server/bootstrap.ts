@@ -61,7 +61,7 @@ export async function bootstrap(services: Services): Promise<void> {
 }
 
 /** Makes what is missing; what stands is changed only where `complete` says what into. */
-async function ensure(
+export async function ensure(
   services: Services,
   object: ApiObject,
   complete?: (standing: ApiObject, wanted: ApiObject) => ApiObject | undefined,

@@ -29,6 +29,8 @@ export interface Services {
   readonly nodes: NodeConnections;
   readonly authorizer: Authorizer;
   readonly tokens: ServiceAccountTokens;
+  /** Whether pods must have a ServiceAccount that is there, and get its token. */
+  readonly demandsServiceAccounts: boolean;
   readonly logger: Logger;
 }
 

@@ -12,6 +12,7 @@ import { Authorizer } from './authorization/authorizer.ts';
 import { bootstrap } from './bootstrap.ts';
 import type { Services } from './call.ts';
 import { startRetention } from './retention.ts';
+import { ensureKubernetesService } from './kubernetes-service.ts';
 import { ApiServer } from './server.ts';
 import { ObjectStore } from './store/object-store.ts';
 import { Past } from './store/past.ts';
@@ -29,10 +30,14 @@ export interface ApiServerOptions {
   readonly host: string;
   readonly port: number;
   /** 32 bytes; wraps the data keys of Secrets. */
+  /** By which pods reach this server; one that listens on the loopback alone listens there too as soon as the address is there. It stands behind the Service `kubernetes`. Absent: pods do not reach it. */
+  readonly podAddress?: string;
   readonly secretsKey: Uint8Array;
   /** PEM of an EC key on P-256, the same for every API server of the cluster: signs the tokens of service accounts. Absent: one for this process alone. */
   readonly tokenKey?: string;
   readonly serviceCidr: string;
+  /** False: pods need no ServiceAccount and get no token. For servers whose ServiceAccounts nobody makes. Default true. */
+  readonly demandsServiceAccounts?: boolean;
   readonly nodePortRange: readonly [first: number, last: number];
   /** Stream and subject prefix; `reckon` unless several instances share a NATS. */
   readonly prefix?: string;
@@ -76,7 +81,8 @@ export async function startApiServer(options: ApiServerOptions): Promise<{ port:
   const kinds = makeKinds({ services: { cidr: options.serviceCidr, nodePorts: options.nodePortRange } });
   const authorizer = new Authorizer({ registry, store });
   const tokens = new ServiceAccountTokens({ key: options.tokenKey ?? newTokenKey(), registry, store });
-  const services: Services = { registry, store, past, runtime, kinds, nodes, authorizer, tokens, logger };
+  const { demandsServiceAccounts = true } = options;
+  const services: Services = { registry, store, past, runtime, kinds, nodes, authorizer, tokens, demandsServiceAccounts, logger };
   await Promise.all([shelves.log.stream.start(), shelves.ephemeral.stream.start()]);
   await bootstrap(services);
   const fault = (attempt: Promise<unknown>) =>
@@ -94,6 +100,14 @@ export async function startApiServer(options: ApiServerOptions): Promise<{ port:
   const port = await server.listen();
   logger.info(
     {
+  if (options.podAddress !== undefined) {
+    if (options.host.startsWith('127.')) server.listenAlso(options.podAddress, port);
+    await ensureKubernetesService(services, {
+      address: options.podAddress,
+      port,
+      serviceCidr: options.serviceCidr,
+    });
+  }
       port,
       objects: [...shelves.log.stream.resources()].reduce((sum, [, cache]) => sum + cache.size, 0),
       revision: shelves.log.stream.position,

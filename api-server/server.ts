@@ -4,7 +4,7 @@
 import { randomUUID } from 'node:crypto';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { createServer, type Server } from 'node:https';
-import type { AddressInfo } from 'node:net';
+import { createServer as createListener, type AddressInfo, type Server as Listener } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { GuardError } from '../event-log/event-log.ts';
 import { authenticate } from './authentication/authenticator.ts';
@@ -58,6 +58,7 @@ const STOP_MS = 5_000;
 const IDLE_LOOK_MS = 50;
 /** Selectors in a URL can be long. */
 const MAX_HEADER_BYTES = 256 * 1024;
+const LISTEN_AGAIN_MS = 1_000;
 
 export class ApiServer {
   readonly #options: ServerOptions;
@@ -65,6 +66,9 @@ export class ApiServer {
   readonly #server: Server;
   readonly #inFlight = new InFlight();
   readonly #stopping = new AbortController();
+  /** Beside the server's own; tried again until the address is there. */
+  #also: Listener | undefined;
+  #alsoAgain: NodeJS.Timeout | undefined;
   /** Of each request that is being answered. */
   readonly #open = new Set<AbortController>();
 
@@ -107,9 +111,25 @@ export class ApiServer {
   async stop(): Promise<void> {
     this.#stopping.abort();
     for (const request of this.#open) request.abort();
+  /** Serves on another address too, as soon as that is there: the network that it belongs to may not be made yet. */
+  listenAlso(host: string, port: number): void {
+    const { logger } = this.#options.services;
+    const listener = createListener((socket) => this.#server.emit('connection', socket));
+    this.#also = listener;
+    listener.on('error', (error: NodeJS.ErrnoException) => {
+      listener.close();
+      if (this.#stopping.signal.aborted) return;
+      if (error.code !== 'EADDRNOTAVAIL') logger.warn({ err: error, host, port }, 'cannot listen there; trying again');
+      this.#alsoAgain = setTimeout(() => this.listenAlso(host, port), LISTEN_AGAIN_MS).unref();
+    });
+    listener.listen(port, host, () => logger.info({ host, port }, 'serving there too'));
+  }
+
     const closed = new Promise<void>((resolve) => this.#server.close(() => resolve()));
     // A connection whose last answer has only now been taken becomes idle after the first look.
     const idle = setInterval(() => this.#server.closeIdleConnections(), IDLE_LOOK_MS);
+    clearTimeout(this.#alsoAgain);
+    this.#also?.close();
     const force = setTimeout(() => this.#server.closeAllConnections(), STOP_MS);
     await closed;
     clearInterval(idle);

@@ -11,6 +11,7 @@ import {
   readTls,
   tokenKey,
 } from './instance.ts';
+import { addressOf, machineAddress, numberOf } from './instance/addresses.ts';
 import { runUntilTold } from './until-told.ts';
 
 export interface ApiServerOptions {
@@ -21,21 +22,29 @@ export interface ApiServerOptions {
 export async function runApiServer(options: ApiServerOptions): Promise<void> {
   const instance = await loadInstance(homeFolder());
   const { settings, credentials } = instance;
+  const host = options.host ?? loopback;
   const logger = createLogger({ name: 'api-server', ...levelFromEnvironment() });
   const [first = 0, last = 0] = settings.nodePortRange.split('-').map(Number);
   const server = await startApiServer({
     natsUrl: natsUrl(instance, 'apiServer'),
     databaseUrl: databaseUrl(instance, 'reader'),
     tls: await readTls(instance.home, apiServerIdentity),
-    host: options.host ?? loopback,
+    host,
     port: options.port ?? settings.ports.api,
     secretsKey: Buffer.from(credentials.secretsKey, 'base64'),
     tokenKey: await tokenKey(instance.home),
+    podAddress: podAddressOf(host, settings.podCidr),
     serviceCidr: settings.serviceCidr,
     nodePortRange: [first, last],
     logger,
   });
   await runUntilTold(server, logger);
+}
+
+/** Where pods find a server that listens on the loopback alone: on their own network, whose first address is the node's. */
+function podAddressOf(host: string, podCidr: string): string {
+  if (host === loopback) return addressOf(numberOf(podCidr.split('/')[0] ?? '') + 1);
+  return host === '0.0.0.0' || host === '::' ? machineAddress() : host;
 }
 
 /** RECKON_LOG_LEVEL: `debug`, `info`, `warn`, `error`. */

@@ -1,6 +1,7 @@
 /** A pod starts Pending, of a quality-of-service class that its resources decide, and is given time to end. */
 import type { Container, Pod, Toleration } from '../../api-schemas/types/core-v1.ts';
 import { checkPodLimits, setLimitDefaults } from '../policy/limit-ranges.ts';
+import { admitServiceAccount } from '../policy/service-accounts.ts';
 import type { Kind } from './kinds.ts';
 
 const DEFAULT_GRACE_SECONDS = 30;
@@ -45,13 +46,12 @@ function withNodeTolerations(tolerations: readonly Toleration[] = []): Toleratio
 }
 
 export const pods: Kind = {
-  prepareCreate(object, call) {
+  async prepareCreate(object, call) {
     const pod = object as Pod & typeof object;
     const { spec } = pod;
     if (!spec) return;
     setLimitDefaults(pod, call);
-    spec.serviceAccountName ??= 'default';
-    spec.serviceAccount = spec.serviceAccountName;
+    await admitServiceAccount(pod, call);
     spec.tolerations = withNodeTolerations(spec.tolerations);
     spec.priority ??= 0;
     spec.preemptionPolicy ??= 'PreemptLowerPriority';

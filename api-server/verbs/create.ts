@@ -1,7 +1,6 @@
 /**
  * POST of a new object. A name that is taken is a conflict that the log decides; a generated name is tried again.
  */
-import { randomInt } from 'node:crypto';
 import type { ApiObject } from '../../api-schemas/schema.ts';
 import { GuardError } from '../../event-log/event-log.ts';
 import type { Attributes } from '../authorization/attributes.ts';
@@ -11,10 +10,9 @@ import { alreadyExists, badRequest, forbidden, notFound } from '../errors.ts';
 import { sendEntry } from '../respond.ts';
 import { review } from '../reviews.ts';
 import { entryId, type Entry } from '../store/entry.ts';
+import { suffix } from '../strategy/generated-name.ts';
 import { mayTryAgain, writeNew, type WriteOptions } from './write.ts';
 
-const SUFFIX_ALPHABET = 'bcdfghjklmnpqrstvwxz2456789';
-const SUFFIX_LENGTH = 5;
 const MAX_GENERATED_PREFIX = 58;
 
 export async function create(call: Call): Promise<void> {
@@ -64,8 +62,11 @@ function creationOf({ target }: Call): Attributes {
   return { verb: 'create', group, resource, subresource, namespace, name };
 }
 
-const suffix = (): string =>
-  Array.from({ length: SUFFIX_LENGTH }, () => SUFFIX_ALPHABET[randomInt(SUFFIX_ALPHABET.length)]).join('');
+/** Nothing is made of a kind that is on its way out. */
+function requireLasting({ definition }: Call): void {
+  if (definition.custom?.terminating)
+    throw methodNotAllowed('create', 'not allowed while custom resource definition is terminating');
+}
 
 /** An object can be made only in a namespace that exists and is not on its way out. */
 async function requireNamespace(call: Call): Promise<void> {

@@ -11,6 +11,7 @@ import { specOf } from './pod-shape.ts';
 import type { RuntimeCache } from './runtime-cache.ts';
 import type { Sources } from './sources.ts';
 import type { PodFolders } from './volumes/pod-folder.ts';
+import type { PodTokens } from './tokens.ts';
 
 export interface AgentContext {
   readonly runtime: ContainerRuntime;
@@ -20,6 +21,7 @@ export interface AgentContext {
   readonly sources: Sources;
   readonly world: World;
   readonly logger: Logger;
+  readonly tokens: PodTokens;
   readonly instance: string;
   readonly nodeName: string;
   readonly hostAddresses: readonly string[];

@@ -24,6 +24,8 @@ import { PodFolders } from './volumes/pod-folder.ts';
 export interface AgentOptions {
   readonly runtime: ContainerRuntime;
   readonly instance: string;
+import { engineVolume } from './volumes/engine-volume.ts';
+import { PodTokens } from './tokens.ts';
   readonly nodeName: string;
   /** The node's own; the first is `hostIP`. */
   readonly hostAddresses: readonly string[];
@@ -130,7 +132,8 @@ export class NodeAgent {
       cache,
       folders: new PodFolders(options.home),
       addresses,
-      sources: new Sources(world, client),
+      sources: new Sources({ world, client, tokens }),
+      tokens,
       world,
       logger,
       instance: options.instance,
@@ -155,6 +158,7 @@ export class NodeAgent {
     });
     if (runtime.kind !== 'simulated')
       for (const pod of await context.folders.list()) operations.folders.set(pod.uid, pod);
+    const tokens = new PodTokens({ client, logger, now: Date.now });
     this.#adopt(context);
     // From here on pods are observed: not before it is known what runs, and which address is whose.
     this.#observer = new PodObserver(context, operations);

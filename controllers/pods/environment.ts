@@ -1,7 +1,6 @@
 /** A container's environment, command and arguments as they are when it starts. Pure; called by container-spec.ts and, to find what is missing, by observe.ts. */
 import type { Container as PodContainer, EnvVar, Service } from '../../api-schemas/types/core-v1.ts';
 import { fieldValue, resourceValue, type DownwardFacts } from './downward.ts';
-import { specOf } from './pod-shape.ts';
 import { UnresolvedReferenceError, type References } from './references.ts';
 
 /** In order, later names over earlier ones. Throws UnresolvedReferenceError where something is missing that is not optional. */
@@ -11,8 +10,7 @@ export function containerEnvironment(
   references: References,
 ): Map<string, string> {
   const environment = new Map<string, string>();
-  if (specOf(facts.pod).enableServiceLinks !== false)
-    for (const service of references.services) addServiceVariables(environment, service);
+  for (const service of references.services) addServiceVariables(environment, service);
   for (const source of container.envFrom ?? []) {
     const { configMapRef, secretRef } = source;
     const prefix = source.prefix ?? '';

@@ -77,6 +77,8 @@ export interface Observed {
   readonly volumes: {
     readonly ready: boolean;
     readonly stale: boolean;
+    /** When a token that is shown is to be replaced. */
+    readonly renewAtMs?: number;
     readonly work: Attempted;
     readonly problem?: string;
   };

@@ -185,6 +185,7 @@ export class PodObserver {
     const facts = downwardFacts(this.#context, pod);
     let ready = true;
     let stale = false;
+    let renewAtMs = Infinity;
     let problem: string | undefined;
     for (const volume of specOf(pod).volumes ?? []) {
       const shown = prepared?.get(volume.name);
@@ -192,13 +193,20 @@ export class PodObserver {
       try {
         const source = volumeSource(volume, facts, references);
         stale ||= shown !== undefined && source.kind === 'files' && source.hash !== shown;
+        if (source.kind === 'files') renewAtMs = Math.min(renewAtMs, source.renewAtMs ?? Infinity);
       } catch (error) {
         if (!(error instanceof UnresolvedReferenceError)) throw error;
         // What is shown stays when its source goes away.
         if (shown === undefined) problem = error.message;
       }
     }
-    return { ready, stale, work, ...(problem === undefined ? {} : { problem }) };
+    return {
+      ready,
+      stale,
+      work,
+      ...(problem === undefined ? {} : { problem }),
+      ...(renewAtMs < Infinity && { renewAtMs }),
+    };
   }
 }
 

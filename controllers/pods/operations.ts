@@ -225,6 +225,7 @@ export class Operations {
     this.prepared.delete(uid);
     this.starts.forgetPrefix(`${uid}/`);
     this.pulls.forgetPrefix(`${uid}/`);
+    this.#context.tokens.forget(uid);
     this.volumeWork.forget(uid);
     for (const at of this.pulledFor.keys()) if (at.startsWith(`${uid}/`)) this.pulledFor.delete(at);
   }

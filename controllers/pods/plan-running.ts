@@ -93,7 +93,8 @@ function hasBegun(view: SlotView): boolean {
 /** True when the pod's containers can be made as far as volumes go. */
 function planVolumes({ pod, observed, draft }: { pod: Pod; observed: Observed; draft: Draft }): boolean {
   if (!hasVolumes(pod)) return true;
-  const { ready, stale, work, problem } = observed.volumes;
+  const { ready, stale, work, problem, renewAtMs } = observed.volumes;
+  if (renewAtMs !== undefined) draft.lookAgainAt(renewAtMs);
   if ((ready && !stale) || !draft.mayBegin(work)) return ready;
   const because = ready ? 'what a volume shows has changed' : (problem ?? 'its volumes are not on the node yet');
   draft.act({ verb: 'prepare-volumes', uid: identityOf(pod).uid, because });

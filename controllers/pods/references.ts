@@ -9,6 +9,7 @@ import type {
   Volume,
 } from '../../api-schemas/types/core-v1.ts';
 import { specOf } from './pod-shape.ts';
+import type { PodToken } from './tokens.ts';
 
 export interface References {
   /** Undefined: there is none of that name. All are of the pod's namespace. */
@@ -18,6 +19,8 @@ export interface References {
   /** By name of the claim that is bound to it. */
   readonly volumes: ReadonlyMap<string, PersistentVolume | undefined>;
   readonly services: readonly Service[];
+  /** Of the pod's ServiceAccount, by `tokenId`. */
+  readonly tokens: ReadonlyMap<string, PodToken>;
 }
 
 /** A reference cannot be resolved: the container, or the volume, waits. */

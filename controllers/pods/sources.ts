@@ -12,6 +12,7 @@ import type { World } from '../../sdk/world.ts';
 import type { Pod } from './observation.ts';
 import { specOf } from './pod-shape.ts';
 import { referredNames, type References } from './references.ts';
+import type { PodTokens } from './tokens.ts';
 
 const core = (resource: string): { group: string; version: string; resource: string } => ({
   group: '',
@@ -31,11 +32,13 @@ const MAX_SECRETS = 1_000;
 export class Sources {
   readonly #world: World;
   readonly #client: Client;
+  readonly #tokens: Pick<PodTokens, 'of'>;
   readonly #secrets = new Map<string, Secret>();
 
-  constructor(world: World, client: Client) {
+  constructor({ world, client, tokens }: { world: World; client: Client; tokens: Pick<PodTokens, 'of'> }) {
     this.#world = world;
     this.#client = client;
+    this.#tokens = tokens;
   }
 
   async of(pod: Pod): Promise<References> {
@@ -56,13 +59,16 @@ export class Sources {
     }
     const linked = specOf(pod).enableServiceLinks !== false;
     const services = linked ? world.list<Service>(SERVICES, { namespace }) : [];
-    const kubernetes = namespace === 'default' ? undefined : world.get<Service>(SERVICES, 'default', 'kubernetes');
+    // Where the API server is, every pod is told.
+    const kubernetes = world.get<Service>(SERVICES, 'default', 'kubernetes');
+    const others = services.filter(({ metadata }) => metadata.uid !== kubernetes?.metadata.uid);
     return {
       configMaps,
       secrets,
       claims,
       volumes,
-      services: kubernetes === undefined ? services : [kubernetes, ...services],
+      services: kubernetes === undefined ? others : [kubernetes, ...others],
+      tokens: await this.#tokens.of(pod),
     };
   }
 

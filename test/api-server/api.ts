@@ -121,6 +121,10 @@ export interface ApiOptions {
   readonly natsUrl?: string;
   readonly prefix?: string;
   readonly serviceCidr?: string;
+  /** Where it listens beside 127.0.0.1, and stands behind the Service `kubernetes`. */
+  readonly podAddress?: string;
+  /** Default false: nobody makes ServiceAccounts here. */
+  readonly demandsServiceAccounts?: boolean;
   readonly nodePortRange?: readonly [number, number];
   readonly eventTtlSeconds?: number;
   /** Absent: without the past. */
@@ -149,6 +153,8 @@ export async function startApi(t: Teardown, options: ApiOptions = {}): Promise<A
     nodePortRange: options.nodePortRange ?? [30000, 32767],
     ...(options.eventTtlSeconds !== undefined && { eventTtlSeconds: options.eventTtlSeconds }),
     ...(options.databaseUrl !== undefined && { databaseUrl: options.databaseUrl }),
+    demandsServiceAccounts: options.demandsServiceAccounts ?? false,
+    ...(options.podAddress !== undefined && { podAddress: options.podAddress }),
     logger,
   });
   const reader = await openLogReader({ url: natsUrl, prefix, stream: 'log', logger });

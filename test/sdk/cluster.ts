@@ -60,6 +60,7 @@ export async function startCluster(): Promise<TestCluster> {
       secretsKey,
       serviceCidr: '10.96.0.0/20',
       nodePortRange: [30000, 32767],
+      demandsServiceAccounts: false,
       logger,
     });
   let server: Awaited<ReturnType<typeof startApiServer>> | undefined = await serve(0);

@@ -1,17 +1,24 @@
 /** What each volume of a pod is on this node: a folder, files, a path, a volume of the engine. Pure; read by prepare-volumes.ts and by mounts.ts. */
 import { createHash } from 'node:crypto';
-import type { DownwardAPIVolumeFile, KeyToPath, Volume } from '../../../api-schemas/types/core-v1.ts';
+import { dataStateOf, VOLUME_DRIVER } from '../../../api-schemas/docker-volumes.ts';
+import type {
+  DownwardAPIVolumeFile,
+  KeyToPath,
+  PersistentVolume,
+  ServiceAccountTokenProjection,
+  Volume,
+} from '../../../api-schemas/types/core-v1.ts';
 import { fieldValue, resourceValue, type DownwardFacts } from '../downward.ts';
 import { specOf } from '../pod-shape.ts';
 import { quantityValue } from '../quantities.ts';
 import { claimNameOf, UnresolvedReferenceError, type References } from '../references.ts';
-
-/** The driver of the PersistentVolumes that live in the container engine. */
-export const VOLUME_DRIVER = 'docker.reckon.dev';
+import { tokenId } from '../tokens.ts';
 
 export interface VolumeFile {
   readonly content: Buffer;
   readonly mode: number;
+  /** Whose it is. Default root's. */
+  readonly user?: number;
 }
 
 export type VolumeSource =
@@ -19,12 +26,23 @@ export type VolumeSource =
   | { readonly kind: 'files'; readonly files: ReadonlyMap<string, VolumeFile>; readonly hash: string }
   | { readonly kind: 'path'; readonly path: string; readonly type: string; readonly readOnly: boolean }
   | {
-      readonly kind: 'engine';
-      readonly volume: string;
-      readonly persistentVolume: string;
-      readonly persistentVolumeUid: string;
-      readonly readOnly: boolean;
-    };
+      readonly kind: 'files';
+      readonly files: ReadonlyMap<string, VolumeFile>;
+      readonly hash: string;
+      /** When a token in it is to be replaced. */
+      readonly renewAtMs?: number;
+    }
+  | { readonly kind: 'path'; readonly path: string; readonly type: string; readonly readOnly: boolean }
+  | EngineSource;
+
+export interface EngineSource {
+  readonly kind: 'engine';
+  readonly volume: string;
+  readonly persistentVolume: PersistentVolume;
+  /** It lies on this node, and what becomes of its data is kept track of. */
+  readonly isKept: boolean;
+  readonly readOnly: boolean;
+}
 
 const DEFAULT_MODE = 0o644;
 
@@ -51,23 +69,47 @@ export function volumeSource(volume: Volume, facts: DownwardFacts, references: R
   }
   if (volume.downwardAPI !== undefined)
     return files(downwardFiles(volume.downwardAPI.items ?? [], volume.downwardAPI.defaultMode ?? DEFAULT_MODE, facts));
-  if (volume.projected !== undefined) {
-    const mode = volume.projected.defaultMode ?? DEFAULT_MODE;
-    const all = new Map<string, VolumeFile>();
-    for (const source of volume.projected.sources ?? []) {
-      const part =
-        source.configMap !== undefined
-          ? configMapFiles({ ...source.configMap, name: source.configMap.name ?? '', mode }, references)
-          : source.secret !== undefined
-            ? secretFiles({ ...source.secret, name: source.secret.name ?? '', mode }, references)
-            : source.downwardAPI !== undefined
-              ? downwardFiles(source.downwardAPI.items ?? [], mode, facts)
-              : unsupported(volume);
-      for (const [path, file] of part) all.set(path, file);
-    }
-    return files(all);
+  return volume.projected === undefined ? unsupported(volume) : projected(volume, facts, references);
+}
+
+/** Several sources in one folder. https://kubernetes.io/docs/concepts/storage/projected-volumes/ */
+function projected(volume: Volume, facts: DownwardFacts, references: References): VolumeSource {
+  const mode = volume.projected?.defaultMode ?? DEFAULT_MODE;
+  const all = new Map<string, VolumeFile>();
+  let renewAtMs = Infinity;
+  for (const { configMap, secret, downwardAPI, serviceAccountToken } of volume.projected?.sources ?? []) {
+    const put = (part: ReadonlyMap<string, VolumeFile>) => part.forEach((file, path) => all.set(path, file));
+    if (configMap !== undefined) put(configMapFiles({ ...configMap, name: configMap.name ?? '', mode }, references));
+    else if (secret !== undefined) put(secretFiles({ ...secret, name: secret.name ?? '', mode }, references));
+    else if (downwardAPI !== undefined) put(downwardFiles(downwardAPI.items ?? [], mode, facts));
+    else if (serviceAccountToken !== undefined) {
+      const { file, renewAtMs: untilMs } = tokenFile(serviceAccountToken, { mode, facts, references });
+      all.set(serviceAccountToken.path, file);
+      renewAtMs = Math.min(renewAtMs, untilMs);
+    } else unsupported(volume);
   }
-  return unsupported(volume);
+  return { ...files(all), ...(renewAtMs < Infinity && { renewAtMs }) };
+}
+
+/** Only those may read a token who must: the pod's group, or the one user that all of its containers run as. */
+function tokenFile(
+  projection: ServiceAccountTokenProjection,
+  context: { mode: number; facts: DownwardFacts; references: References },
+): { file: VolumeFile; renewAtMs: number } {
+  const found = context.references.tokens.get(tokenId(projection)) ?? { fault: 'no token was asked for' };
+  if ('fault' in found) throw new UnresolvedReferenceError(found.fault);
+  const { containers, initContainers = [], securityContext } = specOf(context.facts.pod);
+  const users = new Set(
+    [...containers, ...initContainers].map((each) => each.securityContext?.runAsUser ?? securityContext?.runAsUser),
+  );
+  const [user] = users.size === 1 ? users : [undefined];
+  const isPrivate = user !== undefined || securityContext?.fsGroup !== undefined;
+  const file = {
+    content: Buffer.from(found.token, 'utf8'),
+    mode: isPrivate ? 0o600 : context.mode,
+    ...(user !== undefined && { user }),
+  };
+  return { file, renewAtMs: found.renewAtMs };
 }
 
 function unsupported(volume: Volume): never {

@@ -26,12 +26,12 @@ export async function writeFiles(options: {
   const version = join(folder, `..${hash}`);
   await rm(version, { recursive: true, force: true });
   await mkdir(version, { mode: 0o755 });
-  for (const [path, { content, mode }] of files) {
+  for (const [path, { content, mode, user = 0 }] of files) {
     const file = join(version, path);
     await mkdir(dirname(file), { recursive: true, mode: 0o755 });
     await writeFile(file, content);
     await chmod(file, group === undefined ? mode : mode | ((mode & 0o400) >> 3));
-    if (group !== undefined) await chown(file, 0, group);
+    if (group !== undefined || user !== 0) await chown(file, user, group ?? 0);
   }
   const fresh = join(folder, '..data_new');
   await rm(fresh, { force: true });
