@@ -11,8 +11,8 @@ import { newTokenKey, ServiceAccountTokens } from './authentication/service-acco
 import { Authorizer } from './authorization/authorizer.ts';
 import { bootstrap } from './bootstrap.ts';
 import type { Services } from './call.ts';
-import { startRetention } from './retention.ts';
 import { ensureKubernetesService } from './kubernetes-service.ts';
+import { startRetention } from './retention.ts';
 import { ApiServer } from './server.ts';
 import { ObjectStore } from './store/object-store.ts';
 import { Past } from './store/past.ts';
@@ -29,15 +29,15 @@ export interface ApiServerOptions {
   readonly tls: { readonly ca: string; readonly cert: string; readonly key: string };
   readonly host: string;
   readonly port: number;
-  /** 32 bytes; wraps the data keys of Secrets. */
   /** By which pods reach this server; one that listens on the loopback alone listens there too as soon as the address is there. It stands behind the Service `kubernetes`. Absent: pods do not reach it. */
   readonly podAddress?: string;
+  /** 32 bytes; wraps the data keys of Secrets. */
   readonly secretsKey: Uint8Array;
   /** PEM of an EC key on P-256, the same for every API server of the cluster: signs the tokens of service accounts. Absent: one for this process alone. */
   readonly tokenKey?: string;
-  readonly serviceCidr: string;
   /** False: pods need no ServiceAccount and get no token. For servers whose ServiceAccounts nobody makes. Default true. */
   readonly demandsServiceAccounts?: boolean;
+  readonly serviceCidr: string;
   readonly nodePortRange: readonly [first: number, last: number];
   /** Stream and subject prefix; `reckon` unless several instances share a NATS. */
   readonly prefix?: string;
@@ -98,8 +98,6 @@ export async function startApiServer(options: ApiServerOptions): Promise<{ port:
   });
   const server = new ApiServer({ services, tls, host: options.host, port: options.port, readiness });
   const port = await server.listen();
-  logger.info(
-    {
   if (options.podAddress !== undefined) {
     if (options.host.startsWith('127.')) server.listenAlso(options.podAddress, port);
     await ensureKubernetesService(services, {
@@ -108,6 +106,8 @@ export async function startApiServer(options: ApiServerOptions): Promise<{ port:
       serviceCidr: options.serviceCidr,
     });
   }
+  logger.info(
+    {
       port,
       objects: [...shelves.log.stream.resources()].reduce((sum, [, cache]) => sum + cache.size, 0),
       revision: shelves.log.stream.position,

@@ -56,19 +56,19 @@ const REQUEST_TIMEOUT_MS = 120_000;
 /** How long a stop waits for requests in flight, and how often it looks for connections that have none any more. */
 const STOP_MS = 5_000;
 const IDLE_LOOK_MS = 50;
+const LISTEN_AGAIN_MS = 1_000;
 /** Selectors in a URL can be long. */
 const MAX_HEADER_BYTES = 256 * 1024;
-const LISTEN_AGAIN_MS = 1_000;
 
 export class ApiServer {
   readonly #options: ServerOptions;
   readonly #documents: ApiDocuments;
   readonly #server: Server;
-  readonly #inFlight = new InFlight();
-  readonly #stopping = new AbortController();
   /** Beside the server's own; tried again until the address is there. */
   #also: Listener | undefined;
   #alsoAgain: NodeJS.Timeout | undefined;
+  readonly #inFlight = new InFlight();
+  readonly #stopping = new AbortController();
   /** Of each request that is being answered. */
   readonly #open = new Set<AbortController>();
 
@@ -107,10 +107,6 @@ export class ApiServer {
     });
   }
 
-  /** Ends watches, lets requests in flight finish, then closes. */
-  async stop(): Promise<void> {
-    this.#stopping.abort();
-    for (const request of this.#open) request.abort();
   /** Serves on another address too, as soon as that is there: the network that it belongs to may not be made yet. */
   listenAlso(host: string, port: number): void {
     const { logger } = this.#options.services;
@@ -125,11 +121,15 @@ export class ApiServer {
     listener.listen(port, host, () => logger.info({ host, port }, 'serving there too'));
   }
 
+  /** Ends watches, lets requests in flight finish, then closes. */
+  async stop(): Promise<void> {
+    this.#stopping.abort();
+    clearTimeout(this.#alsoAgain);
+    this.#also?.close();
+    for (const request of this.#open) request.abort();
     const closed = new Promise<void>((resolve) => this.#server.close(() => resolve()));
     // A connection whose last answer has only now been taken becomes idle after the first look.
     const idle = setInterval(() => this.#server.closeIdleConnections(), IDLE_LOOK_MS);
-    clearTimeout(this.#alsoAgain);
-    this.#also?.close();
     const force = setTimeout(() => this.#server.closeAllConnections(), STOP_MS);
     await closed;
     clearInterval(idle);

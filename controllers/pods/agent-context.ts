@@ -10,8 +10,8 @@ import { POD_RESOURCE, type Pod } from './observation.ts';
 import { specOf } from './pod-shape.ts';
 import type { RuntimeCache } from './runtime-cache.ts';
 import type { Sources } from './sources.ts';
-import type { PodFolders } from './volumes/pod-folder.ts';
 import type { PodTokens } from './tokens.ts';
+import type { PodFolders } from './volumes/pod-folder.ts';
 
 export interface AgentContext {
   readonly runtime: ContainerRuntime;
@@ -19,9 +19,9 @@ export interface AgentContext {
   readonly folders: PodFolders;
   readonly addresses: AddressPool;
   readonly sources: Sources;
+  readonly tokens: PodTokens;
   readonly world: World;
   readonly logger: Logger;
-  readonly tokens: PodTokens;
   readonly instance: string;
   readonly nodeName: string;
   readonly hostAddresses: readonly string[];

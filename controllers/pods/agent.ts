@@ -19,13 +19,13 @@ import { referredNames } from './references.ts';
 import { RuntimeCache } from './runtime-cache.ts';
 import { runs } from './slot-view.ts';
 import { CLAIMS, CONFIG_MAPS, NODES, SECRETS, SERVICES, Sources, VOLUMES } from './sources.ts';
+import { engineVolume } from './volumes/engine-volume.ts';
+import { PodTokens } from './tokens.ts';
 import { PodFolders } from './volumes/pod-folder.ts';
 
 export interface AgentOptions {
   readonly runtime: ContainerRuntime;
   readonly instance: string;
-import { engineVolume } from './volumes/engine-volume.ts';
-import { PodTokens } from './tokens.ts';
   readonly nodeName: string;
   /** The node's own; the first is `hostIP`. */
   readonly hostAddresses: readonly string[];
@@ -127,6 +127,7 @@ export class NodeAgent {
     });
     const recorder = new EventRecorder(client, logger);
     const addresses = new AddressPool(options.podCidr);
+    const tokens = new PodTokens({ client, logger, now: Date.now });
     const context: AgentContext = {
       runtime,
       cache,
@@ -158,7 +159,6 @@ export class NodeAgent {
     });
     if (runtime.kind !== 'simulated')
       for (const pod of await context.folders.list()) operations.folders.set(pod.uid, pod);
-    const tokens = new PodTokens({ client, logger, now: Date.now });
     this.#adopt(context);
     // From here on pods are observed: not before it is known what runs, and which address is whose.
     this.#observer = new PodObserver(context, operations);

@@ -223,9 +223,9 @@ export class Operations {
     addresses.release(uid);
     this.folders.delete(uid);
     this.prepared.delete(uid);
+    this.#context.tokens.forget(uid);
     this.starts.forgetPrefix(`${uid}/`);
     this.pulls.forgetPrefix(`${uid}/`);
-    this.#context.tokens.forget(uid);
     this.volumeWork.forget(uid);
     for (const at of this.pulledFor.keys()) if (at.startsWith(`${uid}/`)) this.pulledFor.delete(at);
   }

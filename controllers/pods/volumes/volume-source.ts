@@ -23,8 +23,6 @@ export interface VolumeFile {
 
 export type VolumeSource =
   | { readonly kind: 'folder'; readonly memory: boolean; readonly sizeBytes?: number }
-  | { readonly kind: 'files'; readonly files: ReadonlyMap<string, VolumeFile>; readonly hash: string }
-  | { readonly kind: 'path'; readonly path: string; readonly type: string; readonly readOnly: boolean }
   | {
       readonly kind: 'files';
       readonly files: ReadonlyMap<string, VolumeFile>;
@@ -33,16 +31,13 @@ export type VolumeSource =
       readonly renewAtMs?: number;
     }
   | { readonly kind: 'path'; readonly path: string; readonly type: string; readonly readOnly: boolean }
-  | EngineSource;
-
-export interface EngineSource {
-  readonly kind: 'engine';
-  readonly volume: string;
-  readonly persistentVolume: PersistentVolume;
-  /** It lies on this node, and what becomes of its data is kept track of. */
-  readonly isKept: boolean;
-  readonly readOnly: boolean;
-}
+  | {
+      readonly kind: 'engine';
+      readonly volume: string;
+      readonly persistentVolume: string;
+      readonly persistentVolumeUid: string;
+      readonly readOnly: boolean;
+    };
 
 const DEFAULT_MODE = 0o644;
 
