@@ -62,12 +62,6 @@ function creationOf({ target }: Call): Attributes {
   return { verb: 'create', group, resource, subresource, namespace, name };
 }
 
-/** Nothing is made of a kind that is on its way out. */
-function requireLasting({ definition }: Call): void {
-  if (definition.custom?.terminating)
-    throw methodNotAllowed('create', 'not allowed while custom resource definition is terminating');
-}
-
 /** An object can be made only in a namespace that exists and is not on its way out. */
 async function requireNamespace(call: Call): Promise<void> {
   const { definition, services, target } = call;

@@ -19,7 +19,6 @@ import { referredNames } from './references.ts';
 import { RuntimeCache } from './runtime-cache.ts';
 import { runs } from './slot-view.ts';
 import { CLAIMS, CONFIG_MAPS, NODES, SECRETS, SERVICES, Sources, VOLUMES } from './sources.ts';
-import { engineVolume } from './volumes/engine-volume.ts';
 import { PodTokens } from './tokens.ts';
 import { PodFolders } from './volumes/pod-folder.ts';
 

@@ -1,10 +1,8 @@
 /** What each volume of a pod is on this node: a folder, files, a path, a volume of the engine. Pure; read by prepare-volumes.ts and by mounts.ts. */
 import { createHash } from 'node:crypto';
-import { dataStateOf, VOLUME_DRIVER } from '../../../api-schemas/docker-volumes.ts';
 import type {
   DownwardAPIVolumeFile,
   KeyToPath,
-  PersistentVolume,
   ServiceAccountTokenProjection,
   Volume,
 } from '../../../api-schemas/types/core-v1.ts';
