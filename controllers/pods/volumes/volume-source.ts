@@ -12,6 +12,9 @@ import { quantityValue } from '../quantities.ts';
 import { claimNameOf, UnresolvedReferenceError, type References } from '../references.ts';
 import { tokenId } from '../tokens.ts';
 
+/** The driver of the PersistentVolumes that live in the container engine. */
+export const VOLUME_DRIVER = 'docker.reckon.dev';
+
 export interface VolumeFile {
   readonly content: Buffer;
   readonly mode: number;
