@@ -91,6 +91,8 @@ export interface Container {
   /** Its address on the network that it was given. */
   readonly address?: string;
   readonly volumes: readonly string[];
+  /** The engine did not say in time how it is: the rest is what its list says, or what was known of it before. */
+  readonly unread?: true;
 }
 
 export interface Image {
@@ -193,14 +195,15 @@ export type RuntimeEvent =
       readonly labels: Readonly<Record<string, string>>;
     }
   | { readonly kind: 'image'; readonly action: string; readonly reference: string }
-  | { readonly kind: 'volume'; readonly action: string; readonly name: string };
+  | { readonly kind: 'volume'; readonly action: string; readonly name: string }
+  | { readonly kind: 'network'; readonly action: string; readonly name: string };
 
 export interface ContainerRuntime {
   /** `simulated` engines have no processes and no network: probes and hooks are not tried there. */
   readonly kind: 'docker' | 'simulated';
   info(): Promise<RuntimeInfo>;
 
-  /** Every container that has all these labels, stopped ones too. */
+  /** Every container that has all these labels, stopped ones too. One over which the engine hangs is there as well, `unread`, and holds up no other. */
   listContainers(labels: Readonly<Record<string, string>>): Promise<readonly Container[]>;
   /** By id or name; undefined when there is none. */
   inspectContainer(id: string): Promise<Container | undefined>;
@@ -211,6 +214,11 @@ export interface ContainerRuntime {
   signalContainer(id: string, signal: string): Promise<void>;
   /** Removes a container that does not run, with its anonymous volumes; `force` kills it first. One that is not there is done. */
   removeContainer(id: string, options?: { readonly force?: boolean }): Promise<void>;
+  /**
+   * Kills what still runs on this machine of a container that the engine takes for ended, as when its supervisor was killed and it lost sight of it. Resolves to how many processes these were; none where
+   * the engine runs elsewhere.
+   */
+  killRemains(id: string): Promise<number>;
   /** The signal that the image or the container asks to be stopped with; `TERM` by default. */
   stopSignal(id: string): Promise<string>;
   logs(id: string, options: LogOptions): Promise<Readable>;
@@ -254,7 +262,12 @@ export interface ContainerRuntime {
 
 /** No engine answered, or not in time. What was asked for may or may not have happened. */
 export class RuntimeUnavailableError extends Error {
-  override readonly name = 'RuntimeUnavailableError';
+  override readonly name: string = 'RuntimeUnavailableError';
+}
+
+/** The engine took the call and did not answer in time: it hangs, or hangs over this one thing. */
+export class RuntimeTimeoutError extends RuntimeUnavailableError {
+  override readonly name = 'RuntimeTimeoutError';
 }
 
 /** The engine refused. `conflict`: the name is taken or the thing is in use. */

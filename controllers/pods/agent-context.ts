@@ -1,6 +1,6 @@
 /** What the parts of the node agent share: the engine and what is known of it, the World, the node's own facts. Made once by agent.ts. */
 import type { ApiObject } from '../../api-schemas/schema.ts';
-import type { ContainerRuntime } from '../../runtime/container-runtime.ts';
+import type { ContainerRuntime, Volume } from '../../runtime/container-runtime.ts';
 import type { Logger } from '../../sdk/logger.ts';
 import type { World } from '../../sdk/world.ts';
 import type { AddressPool } from './addresses.ts';
@@ -8,10 +8,12 @@ import type { DownwardFacts } from './downward.ts';
 import { INSTANCE_LABEL } from './labels.ts';
 import { POD_RESOURCE, type Pod } from './observation.ts';
 import { specOf } from './pod-shape.ts';
+import type { PodNetwork } from './pod-network.ts';
 import type { RuntimeCache } from './runtime-cache.ts';
 import type { Sources } from './sources.ts';
 import type { PodTokens } from './tokens.ts';
 import type { PodFolders } from './volumes/pod-folder.ts';
+import type { EngineSource } from './volumes/volume-source.ts';
 
 export interface AgentContext {
   readonly runtime: ContainerRuntime;
@@ -25,13 +27,15 @@ export interface AgentContext {
   readonly instance: string;
   readonly nodeName: string;
   readonly hostAddresses: readonly string[];
-  readonly network: string;
+  readonly network: PodNetwork;
   /** Name servers of the cluster. */
   readonly clusterDns: readonly string[];
   readonly allocatable: Readonly<Record<string, string>>;
   /** Aborted when the agent stops: nothing new is begun. */
   readonly signal: AbortSignal;
   now(): number;
+  /** The engine's volume of a claim, fit to be used. */
+  engineVolume(source: EngineSource): Promise<Volume>;
   /** Publishes an Event in the background. */
   record(about: ApiObject, type: 'Normal' | 'Warning', reason: string, message: string): void;
 }

@@ -2,23 +2,29 @@
  * The node agent: the controller that brings the container engine of one node in line with the pods that are bound to it. It is an SDK controller of scope `node` with sources of
  * its own: the engine's events. Made by index.ts, which gives it its node.
  */
+import { DATA_ANNOTATION } from '../../api-schemas/docker-volumes.ts';
+import type { ApiObject } from '../../api-schemas/schema.ts';
+import type { PersistentVolume } from '../../api-schemas/types/core-v1.ts';
 import { EventRecorder } from '../../sdk/events.ts';
 import type { Controller, StartContext } from '../../sdk/controller.ts';
-import type { ContainerRuntime } from '../../runtime/container-runtime.ts';
+import type { Container, ContainerRuntime } from '../../runtime/container-runtime.ts';
 import type { Logger } from '../../sdk/logger.ts';
 import type { ObjectKey } from '../../sdk/index.ts';
 import { instanceLabels, type AgentContext } from './agent-context.ts';
 import { AddressPool } from './addresses.ts';
-import { ADDRESS_LABEL, CONTAINER_LABEL, NODE_LABEL, POD_UID_LABEL } from './labels.ts';
+import { ADDRESS_LABEL, CONTAINER_LABEL, NODE_LABEL, POD_UID_LABEL, podOf } from './labels.ts';
 import { POD_RESOURCE, type Observed, type Pod, type PodAction, type RuntimeAction } from './observation.ts';
 import { Operations } from './operations.ts';
 import { PodObserver } from './observe.ts';
+import { VolumeNews } from './persistent-volumes.ts';
+import { PodNetwork } from './pod-network.ts';
 import { isTerminal, specOf } from './pod-shape.ts';
 import { reconcilePod } from './reconcile.ts';
 import { referredNames } from './references.ts';
 import { RuntimeCache } from './runtime-cache.ts';
 import { runs } from './slot-view.ts';
 import { CLAIMS, CONFIG_MAPS, NODES, SECRETS, SERVICES, Sources, VOLUMES } from './sources.ts';
+import { engineVolume } from './volumes/engine-volume.ts';
 import { PodTokens } from './tokens.ts';
 import { PodFolders } from './volumes/pod-folder.ts';
 
@@ -44,6 +50,8 @@ const COMPONENT = 'pods-controller';
 
 export class NodeAgent {
   readonly controller: Controller<Pod, Observed, PodAction>;
+  /** What concerns the PersistentVolumes of this node. */
+  readonly volumeNews = new VolumeNews();
   readonly #options: AgentOptions;
   #context: AgentContext | undefined;
   #operations: Operations | undefined;
@@ -113,7 +121,13 @@ export class NodeAgent {
     const { runtime, logger } = options;
     const enqueuePod = ({ namespace, name }: { namespace: string; name: string }): void =>
       enqueue(podKey(namespace, name));
-    const cache = new RuntimeCache({
+    const network = new PodNetwork(runtime, {
+      name: options.network,
+      subnet: options.podCidr,
+      bridge: bridgeName(options.instance),
+      labels: instanceLabels(options.instance),
+    });
+    const cache: RuntimeCache = new RuntimeCache({
       runtime,
       labels: { ...instanceLabels(options.instance), [NODE_LABEL]: options.nodeName },
       logger,
@@ -121,8 +135,25 @@ export class NodeAgent {
       onChange: enqueuePod,
       isBeingStarted: (labels) =>
         this.#operations?.isStarting(labels[POD_UID_LABEL] ?? '', labels[CONTAINER_LABEL] ?? '') === true,
-      onAvailability: () => this.#enqueueAll(enqueuePod),
-      onVolumeRemoved: (name) => logger.warn({ volume: name }, 'a volume was removed from the engine'),
+      onAvailability: (available) => {
+        if (available) {
+          this.#renewNetwork(network);
+          this.volumeNews.tell();
+        }
+        this.#enqueueAll(enqueuePod);
+      },
+      onVolumeRemoved: (name) => {
+        logger.warn({ volume: name }, 'a volume was removed from the engine');
+        this.volumeNews.tell({ volume: name });
+      },
+      onNetworkRemoved: (name) => {
+        if (name !== network.name) return;
+        logger.warn({ network: name }, 'the network of the pods was removed from the engine; it is made again');
+        this.#renewNetwork(network);
+        // Which containers have lost it.
+        void cache.relist();
+      },
+      onUnread: (container, sinceMs) => this.#tellUnread(container, sinceMs),
     });
     const recorder = new EventRecorder(client, logger);
     const addresses = new AddressPool(options.podCidr);
@@ -139,23 +170,30 @@ export class NodeAgent {
       instance: options.instance,
       nodeName: options.nodeName,
       hostAddresses: options.hostAddresses,
-      network: options.network,
+      network,
       clusterDns: options.clusterDns ?? [gatewayOf(options.podCidr)],
       allocatable: options.allocatable,
       signal,
       now: Date.now,
+      engineVolume: (source) =>
+        engineVolume(source, {
+          runtime,
+          labels: instanceLabels(options.instance),
+          read: (name) => client.get<PersistentVolume & ApiObject>({ resource: VOLUMES, name }),
+          mark: async ({ metadata }, state) => {
+            const { name, uid } = metadata;
+            const patch = { metadata: { uid, annotations: { [DATA_ANNOTATION]: state } } };
+            await client.patch({ resource: VOLUMES, name }, patch, { because: `its data is on this node`, signal });
+          },
+          doubt: (persistentVolume) => this.volumeNews.tell({ persistentVolume }),
+        }),
       record: (about, type, reason, message) => recorder.record({ about, type, reason, message }, COMPONENT, []),
     };
     const operations = new Operations(context, enqueuePod);
     this.#context = context;
     this.#operations = operations;
     await cache.start();
-    await runtime.ensureNetwork({
-      name: options.network,
-      subnet: options.podCidr,
-      bridge: bridgeName(options.instance),
-      labels: instanceLabels(options.instance),
-    });
+    await network.ensure();
     if (runtime.kind !== 'simulated')
       for (const pod of await context.folders.list()) operations.folders.set(pod.uid, pod);
     this.#adopt(context);
@@ -179,6 +217,31 @@ export class NodeAgent {
         claim(pod.metadata.uid ?? '', pod.status?.podIP);
     }
     context.logger.info({ containers: containers.length, addresses: addresses.entries().size }, 'found what was there');
+  }
+
+  /** Where that fails, whoever starts a container tries again. */
+  #renewNetwork(network: PodNetwork): void {
+    network.doubt();
+    void network.ensure().catch((error: unknown) => {
+      this.#options.logger.warn({ err: error, network: network.name }, 'the network of the pods could not be made');
+    });
+  }
+
+  /** A pod whose container the engine will not tell of stays as it was; whoever looks at it learns why. */
+  #tellUnread(container: Container, sinceMs: number): void {
+    const context = this.#context;
+    const owner = podOf(container.labels);
+    if (context === undefined || owner === undefined) return;
+    const name = container.labels[CONTAINER_LABEL] ?? '';
+    const forMs = Math.round(Date.now() - sinceMs);
+    context.logger.warn(
+      { pod: `${owner.namespace}/${owner.name}`, container: container.id, forMs },
+      'the engine hangs',
+    );
+    const pod = context.world.get<Pod>(POD_RESOURCE, owner.namespace, owner.name);
+    if (pod?.metadata.uid !== owner.uid) return;
+    const message = `error determining status: the container engine does not answer for container ${name}; it is left as it was last known, and none is started in its place`;
+    context.record(pod, 'Warning', 'FailedSync', message);
   }
 
   #enqueueAll(enqueue: (pod: { namespace: string; name: string }) => void): void {

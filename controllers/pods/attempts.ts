@@ -67,24 +67,37 @@ export class Attempts {
   }
 }
 
+/** Who holds a place of a gate for so long has hung, and holds it no longer. */
+const HOLD_MS = 15_000;
+
 /** Lets so many through at once, in order of asking. */
 export class Gate {
   #free: number;
+  readonly #holdMs: number;
   readonly #waiting: (() => void)[] = [];
 
-  constructor(places: number) {
+  constructor(places: number, holdMs = HOLD_MS) {
     this.#free = places;
+    this.#holdMs = holdMs;
   }
 
   async pass<T>(work: () => Promise<T>): Promise<T> {
     if (this.#free > 0) this.#free--;
     else await new Promise<void>((resolve) => this.#waiting.push(resolve));
-    try {
-      return await work();
-    } finally {
+    let holds = true;
+    const leave = (): void => {
+      if (!holds) return;
+      holds = false;
       const next = this.#waiting.shift();
       if (next === undefined) this.#free++;
       else next();
+    };
+    const impatience = setTimeout(leave, this.#holdMs);
+    try {
+      return await work();
+    } finally {
+      clearTimeout(impatience);
+      leave();
     }
   }
 }

@@ -44,6 +44,11 @@ export function containerStatus(options: {
   const last = previous === undefined ? undefined : terminatedState(previous);
   const lastState: ContainerState = last === undefined ? (recorded?.lastState ?? {}) : { terminated: last };
   const common = { ...base, containerID: containerId(current), restartCount: attemptOf(current) };
+  // The engine hangs over it: what was last said of it stands, but for what its probes say.
+  if (current.unread === true && recorded?.containerID === containerId(current)) {
+    if (!runs(current)) return recorded;
+    if (recorded.state?.running !== undefined) return { ...recorded, ready: plan?.ready ?? recorded.ready === true };
+  }
   if (runs(current)) {
     const keepsReady = plan === undefined && recorded?.ready === true;
     const keepsStarted = plan === undefined && recorded?.started === true;
@@ -52,7 +57,7 @@ export function containerStatus(options: {
       lastState,
       ready: plan?.ready ?? keepsReady,
       started: plan?.started ?? keepsStarted,
-      state: { running: { startedAt: formatTime(current.startedAtMs ?? observed.nowMs) } },
+      state: { running: { startedAt: formatTime(current.startedAtMs ?? current.createdAtMs) } },
     };
   }
   const terminated = terminatedState(current);

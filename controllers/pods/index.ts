@@ -61,7 +61,7 @@ export async function start(context: AgentProcessContext): Promise<{ stop(): Pro
     logger,
   });
   const running = await runControllers(
-    [agent.controller, persistentVolumesController({ runtime, nodeName: settings.nodeName })],
+    [agent.controller, persistentVolumesController({ runtime, nodeName: settings.nodeName, news: agent.volumeNews })],
     {
       kubeconfig: context.kubeconfig,
       natsUrl: context.natsUrl,

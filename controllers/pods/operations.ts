@@ -3,7 +3,7 @@
  * ends. So an engine that hangs over one container holds up no other pod.
  */
 import type { LifecycleHandler, Probe } from '../../api-schemas/types/core-v1.ts';
-import { downwardFacts, instanceLabels, wantedPod, type AgentContext } from './agent-context.ts';
+import { downwardFacts, wantedPod, type AgentContext } from './agent-context.ts';
 import { Attempts, Gate, WorkError } from './attempts.ts';
 import type { PodIdentity } from './labels.ts';
 import {
@@ -17,7 +17,7 @@ import {
 } from './observation.ts';
 import { foldProbe } from './plan-probes.ts';
 import { identityOf, slotsOf, specOf, type Slot } from './pod-shape.ts';
-import { tryProbe } from './probing.ts';
+import { tryProbe, type ProbeOutcome } from './probing.ts';
 import { UnresolvedReferenceError } from './references.ts';
 import { startContainer } from './start-container.ts';
 import { prepareVolume, VolumeError } from './volumes/prepare-volumes.ts';
@@ -27,6 +27,8 @@ import { volumeSource } from './volumes/volume-source.ts';
 const STARTS_AT_ONCE = 4;
 const REMOVALS_AT_ONCE = 8;
 const PULLS_AT_ONCE = 3;
+/** A pull is slow before it is stuck; one that falls silent is given up by the runtime. */
+const PULL_HOLD_MS = 600_000;
 
 interface Key {
   readonly namespace: string;
@@ -52,7 +54,7 @@ export class Operations {
   readonly #enqueue: (key: Key) => void;
   readonly #startGate = new Gate(STARTS_AT_ONCE);
   readonly #removalGate = new Gate(REMOVALS_AT_ONCE);
-  readonly #pullGate = new Gate(PULLS_AT_ONCE);
+  readonly #pullGate = new Gate(PULLS_AT_ONCE, PULL_HOLD_MS);
 
   constructor(context: AgentContext, enqueue: (key: Key) => void) {
     this.#context = context;
@@ -108,6 +110,7 @@ export class Operations {
       case 'remove-container':
         this.removals.begin(action.containerId, where, () =>
           this.#removalGate.pass(async () => {
+            await runtime.killRemains(action.containerId);
             await runtime.removeContainer(action.containerId);
             await cache.refresh(action.containerId);
             this.forgetContainer(action.containerId);
@@ -190,8 +193,7 @@ export class Operations {
           await prepareVolume(volume.name, source, {
             uid,
             folders,
-            runtime,
-            labels: instanceLabels(this.#context.instance),
+            engineVolume: this.#context.engineVolume,
             ...(fsGroup === undefined ? {} : { fsGroup }),
           });
         }
@@ -237,12 +239,17 @@ export class Operations {
     const found = this.#slot(key, action.uid, action.container);
     const handler: (LifecycleHandler & { sleep?: { seconds: number } }) | undefined =
       found?.slot.container.lifecycle?.[action.hook];
-    let outcome = { success: true, message: '' };
+    let outcome: ProbeOutcome = { success: true, message: '' };
     if (handler?.sleep !== undefined) {
       const { seconds } = handler.sleep;
       await new Promise((resolve) => setTimeout(resolve, Math.min(seconds * 1000, action.timeoutMs)));
     } else if (found !== undefined && handler !== undefined) {
-      outcome = await this.#try(handler, { ...found, containerId: action.containerId, timeoutMs: action.timeoutMs });
+      const tried = await this.#try(handler, {
+        ...found,
+        containerId: action.containerId,
+        timeoutMs: action.timeoutMs,
+      });
+      outcome = tried === 'unknown' ? { success: false, message: 'the container engine did not answer' } : tried;
     }
     this.hooks.set(place, { state: outcome.success ? 'done' : 'failed', message: outcome.message });
     if (!outcome.success && found !== undefined) {
@@ -266,6 +273,11 @@ export class Operations {
       timeoutMs: (probe.timeoutSeconds ?? 1) * 1000,
     });
     if (this.probes.get(place) !== trying) return;
+    if (outcome === 'unknown') {
+      this.probes.set(place, { ...trying, inFlight: false });
+      this.#enqueue(key);
+      return;
+    }
     this.probes.set(place, foldProbe(trying, outcome, probe, action.probe));
     if (!outcome.success) {
       const kind = `${action.probe.charAt(0).toUpperCase()}${action.probe.slice(1)}`;
@@ -284,7 +296,7 @@ export class Operations {
   #try(
     what: Probe | LifecycleHandler,
     on: { pod: Pod; slot: Slot; containerId: string; timeoutMs: number },
-  ): Promise<{ success: boolean; message: string }> {
+  ): Promise<ProbeOutcome | 'unknown'> {
     return tryProbe(what, {
       runtime: this.#context.runtime,
       containerId: on.containerId,

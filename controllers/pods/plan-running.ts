@@ -1,6 +1,6 @@
 /** The plan of a pod that is to run: its volumes, its sandbox if it needs one, its init containers in order, then its containers. Pure; called by reconcile.ts. */
 import type { Draft } from './draft.ts';
-import { attemptOf, RESTART_DELAY_LABEL, SANDBOX_NAME } from './labels.ts';
+import { ADDRESS_LABEL, attemptOf, RESTART_DELAY_LABEL, SANDBOX_NAME } from './labels.ts';
 import type { Observed, Pod } from './observation.ts';
 import { planSlot, restartAfter, type SlotPlan } from './plan-slot.ts';
 import { planStop } from './plan-stop.ts';
@@ -41,6 +41,7 @@ export function planRunningPod(context: { pod: Pod; observed: Observed; view: Po
     }
   }
 
+  planLostNetwork(context, sandboxed);
   const slots: SlotPlan[] = [];
   let turn = true;
   let initFailed = false;
@@ -86,6 +87,22 @@ export function planRunningPod(context: { pod: Pod; observed: Observed; view: Po
   return { slots, initialized: initialized && !initFailed, hasNetwork: networkOwner };
 }
 
+/** Who holds the pod's network and was parted from it, as when somebody removes the network, can only begin anew. */
+function planLostNetwork(
+  { pod, observed, view, draft }: { pod: Pod; observed: Observed; view: PodView; draft: Draft },
+  sandboxed: boolean,
+): void {
+  const holders = sandboxed ? [view.sandbox] : view.slots.map(({ current }) => current);
+  for (const container of holders) {
+    if (!runs(container) || container?.unread === true || container?.labels[ADDRESS_LABEL] === undefined) continue;
+    if (container.address !== undefined) continue;
+    const because = 'it is not in the network of the pods any more';
+    const message = 'Pod sandbox changed, it will be killed and re-created.';
+    if (observed.signals[container.id] === undefined) draft.event('Normal', 'SandboxChanged', message);
+    planStop({ pod, observed, draft, container, graceMs: sandboxed ? 0 : gracePeriodMs(pod), because });
+  }
+}
+
 function hasBegun(view: SlotView): boolean {
   return view.current !== undefined || (view.recorded?.containerID !== undefined && view.recorded.containerID !== '');
 }
@@ -115,6 +132,8 @@ function planSandbox(context: { pod: Pod; observed: Observed; view: PodView; dra
     draft.act({ ...start, attempt: 0, restartDelayMs: 0, because: 'several containers are to share one network' });
     return;
   }
+  // Whether it runs by now the engine does not say.
+  if (sandbox.unread === true) return;
   if (isFresh(sandbox)) {
     const restartDelayMs = Number(sandbox.labels[RESTART_DELAY_LABEL] ?? 0);
     draft.act({ ...start, attempt: attemptOf(sandbox), restartDelayMs, because: 'its sandbox has not been started' });
@@ -159,6 +178,8 @@ export function planStopAll(context: {
       ...(context.silent === true ? {} : { message: `Stopping container ${slot.name}` }),
     });
   };
+  const rivals = view.slots.flatMap(({ previous, older }) => [previous, ...older].filter((one) => one && runs(one)));
+  for (const container of rivals) if (container) planStop({ pod, observed, draft, container, graceMs: 0, because });
   const running = view.slots.filter(({ current }) => runs(current));
   const sidecars = running.filter(({ slot }) => slot.sidecar);
   const others = running.filter(({ slot }) => !slot.sidecar);
@@ -169,7 +190,7 @@ export function planStopAll(context: {
     if (last !== undefined) stop(last);
   }
   if (overdue) for (const view of sidecars) stop(view);
-  if (running.length > 0) return false;
+  if (running.length + rivals.length > 0) return false;
   for (const sandbox of view.sandboxes) planStop({ pod, observed, draft, container: sandbox, graceMs: 0, because });
   const startsInFlight = Object.values(observed.starts).some(({ inFlight }) => inFlight);
   return !startsInFlight && !view.sandboxes.some(runs);

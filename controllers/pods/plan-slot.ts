@@ -63,7 +63,9 @@ export function planSlot(context: SlotContext): SlotPlan {
     }
   }
   const { current } = view;
+  if (planRivals(context) && !runs(current)) return { view, ...RESTING };
   if (current === undefined) return planMissing(context);
+  if (current.unread === true && !runs(current)) return planUnread(context, current);
   if (current.state === 'removing') {
     draft.lookAgainAt(draft.nowMs + REMOVING_POLL_MS);
     return { view, ...RESTING, wantsStart: true };
@@ -76,6 +78,29 @@ export function planSlot(context: SlotContext): SlotPlan {
     });
   }
   return runs(current) ? planRunning(context) : planEnded(context);
+}
+
+/** Of several containers that run in one slot, as after an engine lost sight of some, the newest attempt stays. True while another is still to end: then none is started. */
+function planRivals({ view, pod, observed, draft }: SlotContext): boolean {
+  const { slot, current, previous, older } = view;
+  const rivals = [previous, ...older].filter((container): container is ObservedContainer => runs(container));
+  for (const rival of rivals) {
+    const because = `attempt ${attemptOf(rival)} of container "${slot.name}" runs beside a newer one`;
+    if (observed.signals[rival.id] === undefined) {
+      const other = current === undefined ? 'a newer one that is gone' : `attempt ${attemptOf(current)}`;
+      const message = `Attempt ${attemptOf(rival)} of container ${slot.name} was found running beside ${other}; it is killed`;
+      draft.event('Warning', 'DuplicateContainer', message);
+    }
+    planStop({ pod, observed, draft, container: rival, graceMs: 0, because });
+  }
+  return rivals.length > 0;
+}
+
+/** The engine hangs over it: whether it runs by now nobody can say, and so no other is started. What it came to before stands. */
+function planUnread({ view, pod }: SlotContext, current: ObservedContainer): SlotPlan {
+  const end = endOf(current);
+  if (end === undefined || restarts(restartPolicyOf(pod, view.slot), end.exitCode)) return { view, ...RESTING };
+  return { view, ...RESTING, finished: end.exitCode === 0 ? 'succeeded' : 'failed' };
 }
 
 /** No container is there: it is the first, or it was taken away behind the agent's back. */

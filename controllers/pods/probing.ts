@@ -11,7 +11,7 @@ import type {
   LifecycleHandler,
   Probe,
 } from '../../api-schemas/types/core-v1.ts';
-import type { ContainerRuntime } from '../../runtime/container-runtime.ts';
+import { RuntimeUnavailableError, type ContainerRuntime } from '../../runtime/container-runtime.ts';
 
 export interface ProbeOutcome {
   readonly success: boolean;
@@ -30,7 +30,11 @@ export interface ProbeTarget {
 const MAX_OUTPUT_BYTES = 10 * 1024;
 const MAX_BODY_BYTES = 10 * 1024;
 
-export async function tryProbe(probe: Probe | LifecycleHandler, target: ProbeTarget): Promise<ProbeOutcome> {
+/** `unknown` where the engine is away or hangs: that says nothing of the container, and counts for nothing, as in Kubernetes. */
+export async function tryProbe(
+  probe: Probe | LifecycleHandler,
+  target: ProbeTarget,
+): Promise<ProbeOutcome | 'unknown'> {
   // A simulated engine has nothing to ask.
   if (target.runtime.kind === 'simulated') return { success: true, message: '' };
   try {
@@ -45,6 +49,7 @@ export async function tryProbe(probe: Probe | LifecycleHandler, target: ProbeTar
     if ('grpc' in probe && probe.grpc !== undefined) return await tryGrpc(probe.grpc, target);
     return { success: true, message: '' };
   } catch (error) {
+    if (error instanceof RuntimeUnavailableError) return 'unknown';
     return { success: false, message: error instanceof Error ? error.message : String(error) };
   }
 }

@@ -3,6 +3,8 @@
  * there. `onChange` says which pod is concerned.
  */
 import {
+  RuntimeCallError,
+  RuntimeTimeoutError,
   RuntimeUnavailableError,
   type Container,
   type ContainerRuntime,
@@ -11,6 +13,7 @@ import {
 import { normalizeImageReference } from '../../runtime/image-reference.ts';
 import type { Logger } from '../../sdk/logger.ts';
 import { podOf, type PodIdentity } from './labels.ts';
+import { UnreadContainers } from './unread-containers.ts';
 
 const RELIST_MS = 60_000;
 const RETRY_MS = 1_000;
@@ -28,6 +31,9 @@ export interface RuntimeCacheOptions {
   /** Everything may have changed: the engine went away, or came back. */
   readonly onAvailability: (available: boolean) => void;
   readonly onVolumeRemoved: (name: string) => void;
+  readonly onNetworkRemoved: (name: string) => void;
+  /** The engine has hung over this container since then; said again from time to time. */
+  readonly onUnread: (container: Container, sinceMs: number) => void;
 }
 
 export class RuntimeCache {
@@ -37,6 +43,9 @@ export class RuntimeCache {
   readonly #images = new Map<string, Image | 'absent'>();
   /** Ids being inspected; true when another change came in meanwhile. */
   readonly #refreshing = new Map<string, boolean>();
+  readonly #unread: UnreadContainers;
+  /** What became known of one container while a list was being read: the list is older. */
+  #newer = new Set<string>();
   #available = false;
   #relisting: Promise<void> | undefined;
   #relistAgain = false;
@@ -44,6 +53,15 @@ export class RuntimeCache {
 
   constructor(options: RuntimeCacheOptions) {
     this.#options = options;
+    this.#unread = new UnreadContainers({
+      signal: options.signal,
+      read: (id) => this.refresh(id),
+      tell: (id, sinceMs) => {
+        const container = this.#containers.get(id);
+        if (container === undefined) this.#unread.settle(id);
+        else if (this.#available) options.onUnread(container, sinceMs);
+      },
+    });
   }
 
   get available(): boolean {
@@ -80,6 +98,9 @@ export class RuntimeCache {
           case 'volume':
             if (event.action === 'destroy') this.#options.onVolumeRemoved(event.name);
             break;
+          case 'network':
+            if (event.action === 'destroy') this.#options.onNetworkRemoved(event.name);
+            break;
           default:
             event satisfies never;
         }
@@ -103,7 +124,7 @@ export class RuntimeCache {
     return this.#containers.get(id);
   }
 
-  /** Reads one container anew. */
+  /** Reads one container anew. One over which the engine hangs stays as it was, and is read again later. */
   async refresh(id: string): Promise<void> {
     if (this.#refreshing.has(id)) {
       this.#refreshing.set(id, true);
@@ -114,18 +135,29 @@ export class RuntimeCache {
       do {
         this.#refreshing.set(id, false);
         const container = await this.#options.runtime.inspectContainer(id);
+        this.#newer.add(id);
         if (container === undefined) this.#forget(id);
         else this.#put(container);
       } while (this.#refreshing.get(id) === true);
     } catch (error) {
-      this.#options.logger.warn(
-        { err: error, container: id },
-        'a container could not be read; everything is listed again',
-      );
-      setTimeout(() => void this.relist(), RETRY_MS).unref();
+      this.#notRead(id, error);
     } finally {
       this.#refreshing.delete(id);
     }
+  }
+
+  #notRead(id: string, error: unknown): void {
+    const known = this.#containers.get(id);
+    const wasUnread = this.#unread.has(id);
+    if (known !== undefined && (error instanceof RuntimeTimeoutError || error instanceof RuntimeCallError))
+      this.#put({ ...known, unread: true });
+    if (wasUnread) return;
+    this.#options.logger.warn(
+      { err: error, container: id },
+      'a container could not be read; everything is listed again',
+    );
+    // Whether the engine hangs over this one or over everything.
+    setTimeout(() => void this.relist(), RETRY_MS).unref();
   }
 
   /** `unknown` while the engine does not answer. */
@@ -169,9 +201,14 @@ export class RuntimeCache {
     while (!signal.aborted) {
       try {
         const before = new Set(this.#containers.keys());
+        this.#newer = new Set();
         const listed = await runtime.listContainers(labels);
         const ids = new Set(listed.map(({ id }) => id));
-        for (const container of listed) this.#put(container);
+        for (const container of listed) {
+          const known = this.#containers.get(container.id);
+          if (this.#newer.has(container.id)) continue;
+          this.#put(container.unread === true && known !== undefined ? { ...known, unread: true } : container);
+        }
         for (const id of before) if (!ids.has(id) && !this.#refreshing.has(id)) void this.refresh(id);
         this.#setAvailable(true, '');
         return;
@@ -191,6 +228,8 @@ export class RuntimeCache {
 
   #put(container: Container): void {
     const known = this.#containers.get(container.id);
+    if (container.unread === true) this.#unread.add(container.id);
+    else this.#unread.settle(container.id);
     const pod = podOf(container.labels);
     if (pod === undefined || (known !== undefined && JSON.stringify(known) === JSON.stringify(container))) return;
     this.#containers.set(container.id, container);
@@ -203,6 +242,8 @@ export class RuntimeCache {
   }
 
   #forget(id: string): void {
+    this.#unread.settle(id);
+    this.#newer.add(id);
     const known = this.#containers.get(id);
     if (known === undefined) return;
     this.#containers.delete(id);

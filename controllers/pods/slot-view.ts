@@ -84,6 +84,8 @@ export function endOf(
     };
   }
   if (container.state !== 'exited' && container.state !== 'dead') return undefined;
+  // The engine's list says that it has ended, and not how.
+  if (container.unread === true && container.finishedAtMs === undefined) return undefined;
   const finishedAtMs = container.finishedAtMs ?? container.createdAtMs;
   return {
     exitCode: container.exitCode,

@@ -24,7 +24,7 @@ import { roleOf, attemptOf } from './labels.ts';
 import { runs } from './slot-view.ts';
 import { containerEnvironment } from './environment.ts';
 import { containerMounts } from './volumes/mounts.ts';
-import { PV_NAME_LABEL, PV_UID_LABEL, VolumeError } from './volumes/prepare-volumes.ts';
+import { VolumeError } from './volumes/prepare-volumes.ts';
 import { volumeSource, type VolumeSource } from './volumes/volume-source.ts';
 
 export type StartAction = Extract<RuntimeAction, { verb: 'start-container' }>;
@@ -47,7 +47,7 @@ export async function startContainer(
   if (pod === undefined) return;
   const slot = slotsOf(pod).find(({ name }) => name === action.container);
   if (slot === undefined && action.role !== 'sandbox') return;
-  const spec = await translated(() => specFor(context, pod, slot?.container, options));
+  const spec = await translated(context, pod, () => specFor(context, pod, slot?.container, options));
   const id = await gate.pass(async () => {
     // The pod may have been deleted while this waited.
     if (wantedPod(context, key, action.uid) === undefined) return undefined;
@@ -59,6 +59,8 @@ export async function startContainer(
         `Container image "${slot.container.image ?? ''}" already present on machine`,
       );
     }
+    if (specOf(pod).hostNetwork !== true) await context.network.ensure();
+    if (action.attempt > 0) await endRemains(context, pod, action);
     const made = await create(context, pod, spec, slot?.container);
     if (context.signal.aborted) return made;
     try {
@@ -76,14 +78,16 @@ export async function startContainer(
 }
 
 /** Errors of what the pod asks for, with the reasons that Kubernetes shows for them. */
-async function translated<T>(work: () => Promise<T>): Promise<T> {
+async function translated<T>(context: AgentContext, pod: Pod, work: () => Promise<T>): Promise<T> {
   try {
     return await work();
   } catch (error) {
     if (error instanceof UnresolvedReferenceError || error instanceof SecurityError)
       throw new WorkError('CreateContainerConfigError', error.message, { cause: error });
-    if (error instanceof VolumeError)
+    if (error instanceof VolumeError) {
+      context.record(pod, 'Warning', 'FailedMount', error.message);
       throw new WorkError('CreateContainerConfigError', error.message, { cause: error });
+    }
     throw error;
   }
 }
@@ -115,7 +119,7 @@ async function specFor(
       ...(address === undefined ? {} : { address }),
       ...(sandbox === undefined ? {} : { sandbox }),
     }),
-    network: context.network,
+    network: context.network.name,
     ...(address === undefined ? {} : { address }),
     ...(sandbox === undefined ? {} : { sandboxId: sandbox }),
     mounts,
@@ -195,17 +199,35 @@ async function mountsFor(
     if (!mounted.has(volume.name)) continue;
     const source = volumeSource(volume, facts, references);
     sources.set(volume.name, source);
-    // Someone may have removed it since it was prepared; the engine would make it anew without our labels.
-    if (source.kind === 'engine') {
-      await runtime.ensureVolume(source.volume, {
-        [labels.INSTANCE_LABEL]: context.instance,
-        [PV_NAME_LABEL]: source.persistentVolume,
-        [PV_UID_LABEL]: source.persistentVolumeUid,
-      });
-    }
+    // Someone may have removed it since it was prepared; the engine would make it anew, and empty.
+    if (source.kind === 'engine') await context.engineVolume(source);
   }
   const environment = containerEnvironment(container, facts, references);
   return [...own, ...(await containerMounts(container, { uid, folders, runtime, sources, environment }))];
+}
+
+/** What still runs of earlier attempts although the engine takes them for ended would be a second container in the slot. */
+async function endRemains(context: AgentContext, pod: Pod, action: StartAction): Promise<void> {
+  const { namespace, name, uid } = identityOf(pod);
+  const earlier = context.cache
+    .of(namespace, name)
+    .filter(
+      (found) =>
+        found.labels[labels.POD_UID_LABEL] === uid &&
+        found.labels[labels.CONTAINER_LABEL] === action.container &&
+        attemptOf(found) < action.attempt &&
+        !runs(found),
+    )
+    .map(({ id }) => id);
+  const statuses = [...(pod.status?.initContainerStatuses ?? []), ...(pod.status?.containerStatuses ?? [])];
+  const recorded = statuses.find((status) => status.name === action.container)?.containerID?.replace('docker://', '');
+  // The engine may have forgotten it altogether.
+  const forgotten = recorded && context.cache.get(recorded) === undefined ? [recorded] : [];
+  for (const id of new Set([...earlier, ...forgotten])) {
+    if ((await context.runtime.killRemains(id)) === 0) continue;
+    const message = `Processes of an earlier attempt at container ${action.container} still ran, although the engine took it for ended; they were killed`;
+    context.record(pod, 'Warning', 'DuplicateContainer', message);
+  }
 }
 
 async function create(

@@ -41,7 +41,8 @@ function claimsOf(pod: PodObject, world: World, tally: Tally): Claim[] {
   const namespace = pod.metadata.namespace ?? '';
   return claimNames(pod).map((name) => {
     const claim = world.get<PersistentVolumeClaim & ApiObject>(CLAIMS, namespace, name);
-    const bound = claim?.status?.phase === 'Bound' && claim.spec?.volumeName;
+    const { phase } = claim?.status ?? {};
+    const bound = (phase === 'Bound' || phase === 'Lost') && claim?.spec?.volumeName;
     const volume = bound ? world.get<PersistentVolume & ApiObject>(VOLUMES, '', bound) : undefined;
     const className = claim?.spec?.storageClassName;
     const storageClass = className ? world.get<StorageClass & ApiObject>(CLASSES, '', className) : undefined;

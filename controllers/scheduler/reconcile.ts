@@ -1,6 +1,7 @@
 /**
  * Chooses a node for one pod, from what the nodes have left: the emptiest that fits, replicas spread. A pod that fits nowhere is told why, node by node. Pure; called by the SDK's loop.
  */
+import { dataStateOf } from '../../api-schemas/docker-volumes.ts';
 import type { ApiObject } from '../../api-schemas/schema.ts';
 import type { PersistentVolume, PersistentVolumeClaim, Pod, PodCondition } from '../../api-schemas/types/core-v1.ts';
 import { matchesNodeSelectorTerm, type ApiAction, type Plan } from '../../sdk/index.ts';
@@ -102,7 +103,9 @@ function faultOf({ name, claim, volume, waitsForConsumer }: Claim): string | und
   if (!claim) return `persistentvolumeclaim "${name}" not found`;
   if (claim.metadata.deletionTimestamp) return `persistentvolumeclaim "${name}" is being deleted`;
   if (claim.status?.phase === 'Lost')
-    return `persistentvolumeclaim "${name}" bound to non-existent persistentvolume "${claim.spec?.volumeName ?? ''}"`;
+    return volume && dataStateOf(volume) === 'lost'
+      ? `persistentvolumeclaim "${name}" has lost the data of its persistentvolume "${volume.metadata.name}"`
+      : `persistentvolumeclaim "${name}" bound to non-existent persistentvolume "${claim.spec?.volumeName ?? ''}"`;
   if (!volume && !waitsForConsumer) return 'pod has unbound immediate PersistentVolumeClaims';
   return undefined;
 }

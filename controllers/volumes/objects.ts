@@ -19,12 +19,8 @@ export const PODS = core('pods');
 export const NODES = core('nodes');
 export const CLASSES = { group: 'storage.k8s.io', version: 'v1', resource: 'storageclasses' };
 
-/** The driver whose volumes are Docker volumes on a node. */
-export const DRIVER = 'docker.reckon.dev';
 /** Stands in a class whose volumes are made by hand. */
 export const NO_PROVISIONER = 'kubernetes.io/no-provisioner';
-/** Taken off by the node's agent once the Docker volume is removed. */
-export const DRIVER_FINALIZER = 'docker.reckon.dev/volume';
 export const CLAIM_FINALIZER = 'kubernetes.io/pvc-protection';
 export const VOLUME_FINALIZER = 'kubernetes.io/pv-protection';
 export const SELECTED_NODE = 'volume.kubernetes.io/selected-node';
@@ -55,4 +51,9 @@ export function release(object: ClaimObject | VolumeObject, finalizers: readonly
     },
     because,
   };
+}
+
+/** What is said of a volume whose data is gone. */
+export function lossOf({ metadata, spec }: VolumeObject): string {
+  return `Docker volume "${spec?.csi?.volumeHandle ?? metadata.name}" is not on its node any more, and is not made again by itself`;
 }

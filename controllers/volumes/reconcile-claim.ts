@@ -1,6 +1,7 @@
 /**
  * Finds a claim a volume: one that stands and fits, or a new one from its StorageClass. Pure; called by the SDK's loop.
  */
+import { dataStateOf, DOCKER_VOLUME_FINALIZER, VOLUME_DRIVER } from '../../api-schemas/docker-volumes.ts';
 import { parseQuantity } from '../../api-schemas/quantity.ts';
 import { matchesNodeSelector, matchesSelector, type ApiAction, type ApiObject, type Plan } from '../../sdk/index.ts';
 import {
@@ -8,9 +9,8 @@ import {
   BOUND_BY_CONTROLLER,
   CLAIM_FINALIZER,
   CLAIMS,
-  DRIVER,
-  DRIVER_FINALIZER,
   isFor,
+  lossOf,
   NO_PROVISIONER,
   PROVISIONED_BY,
   release,
@@ -133,6 +133,7 @@ function bind(claim: ClaimObject, volume: VolumeObject, observed: Observed): Pla
   }
   // The status follows when the claim has been read back: it would be refused now.
   if (actions.some((action) => action.verb === 'patch' && action.resource === CLAIMS)) return { actions };
+  if (dataStateOf(volume) === 'lost') return lostData(claim, volume);
   const { accessModes, capacity } = volume.spec ?? {};
   return {
     actions,
@@ -169,7 +170,7 @@ function provision(claim: ClaimObject, observed: Observed): Plan<ApiAction> {
     return wait('Warning', 'ProvisioningFailed', `storageclass.storage.k8s.io "${className}" not found`);
   if (storageClass.provisioner === NO_PROVISIONER)
     return wait('Normal', 'FailedBinding', 'no persistent volumes available for this claim');
-  if (storageClass.provisioner !== DRIVER) {
+  if (storageClass.provisioner !== VOLUME_DRIVER) {
     const message = `Waiting for a volume to be created either by the external provisioner '${storageClass.provisioner}' or manually by the system administrator. If volume creation is delayed, please verify that the provisioner is running and correctly registered.`;
     return wait('Normal', 'ExternalProvisioning', message);
   }
@@ -196,13 +197,17 @@ function newVolume(claim: ClaimObject, storageClass: ClassObject, nodeName: stri
   return {
     apiVersion: 'v1',
     kind: 'PersistentVolume',
-    metadata: { name: volumeName, annotations: { [PROVISIONED_BY]: DRIVER }, finalizers: [DRIVER_FINALIZER] },
+    metadata: {
+      name: volumeName,
+      annotations: { [PROVISIONED_BY]: VOLUME_DRIVER },
+      finalizers: [DOCKER_VOLUME_FINALIZER],
+    },
     spec: {
       accessModes: claim.spec?.accessModes ?? [],
       capacity: { storage: claim.spec?.resources?.requests?.['storage'] ?? '0' },
       claimRef: { apiVersion: 'v1', kind: 'PersistentVolumeClaim', namespace, name, uid },
       csi: {
-        driver: DRIVER,
+        driver: VOLUME_DRIVER,
         volumeHandle: volumeName,
         ...(storageClass.parameters && { volumeAttributes: storageClass.parameters }),
       },
@@ -226,6 +231,16 @@ function lost(claim: ClaimObject): Plan<ApiAction> {
   if (claim.metadata.annotations?.[BIND_COMPLETED] !== 'yes') return phase(claim, 'Pending');
   const message = `Bound claim has lost reference to PersistentVolume. Data on the volume is lost!`;
   if (claim.status?.phase === 'Lost') return { actions: [] };
+  return {
+    actions: [{ verb: 'event', about: claim, type: 'Warning', reason: 'ClaimLost', message, because: message }],
+    ...statusOf(claim, 'Lost'),
+  };
+}
+
+/** The volume that the claim is bound to is there, and what was in it is gone from its node. */
+function lostData(claim: ClaimObject, volume: VolumeObject): Plan<ApiAction> {
+  if (claim.status?.phase === 'Lost') return { actions: [] };
+  const message = `Bound claim has lost the data of its PersistentVolume: ${lossOf(volume)}`;
   return {
     actions: [{ verb: 'event', about: claim, type: 'Warning', reason: 'ClaimLost', message, because: message }],
     ...statusOf(claim, 'Lost'),

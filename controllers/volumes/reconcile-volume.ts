@@ -1,10 +1,11 @@
 /**
  * Follows a volume through its life: available, bound, released when its claim is gone, and then kept or deleted as its reclaim policy says. Pure; called by the SDK's loop.
  */
+import { dataStateOf, DOCKER_VOLUME_FINALIZER } from '../../api-schemas/docker-volumes.ts';
 import type { ApiAction, Plan } from '../../sdk/index.ts';
 import {
   BOUND_BY_CONTROLLER,
-  DRIVER_FINALIZER,
+  lossOf,
   PROVISIONED_BY,
   release,
   VOLUME_FINALIZER,
@@ -12,6 +13,8 @@ import {
   type ClaimObject,
   type VolumeObject,
 } from './objects.ts';
+
+const DATA_LOST = 'DataLost';
 
 export interface Observed {
   /** The claim that the volume's reference names, by uid; undefined when it is gone. */
@@ -22,7 +25,7 @@ export interface Observed {
 
 export function reconcile(volume: VolumeObject, observed: Observed): Plan<ApiAction> {
   const phase = phaseOf(volume, observed);
-  const status = { ...volume.status, phase };
+  const status = statusOf(volume, phase);
   if (volume.metadata.deletionTimestamp) return { actions: ending(volume, phase, observed), status };
   const rejoined = unbind(volume, observed);
   if (rejoined) return { actions: [rejoined] };
@@ -31,6 +34,14 @@ export function reconcile(volume: VolumeObject, observed: Observed): Plan<ApiAct
   const { namespace, name: claimName } = volume.spec.claimRef ?? {};
   const because = `no claim ${namespace}/${claimName} has it any longer, and its reclaim policy is Delete`;
   return { actions: [{ verb: 'delete', resource: VOLUMES, name, uid, because }], status };
+}
+
+/** A volume whose data is gone has failed, whoever has it. */
+function statusOf(volume: VolumeObject, phase: string): Record<string, unknown> {
+  const { reason, message, ...rest } = volume.status ?? {};
+  if (dataStateOf(volume) === 'lost') return { ...rest, phase: 'Failed', reason: DATA_LOST, message: lossOf(volume) };
+  const isOld = reason === DATA_LOST;
+  return { ...rest, phase, ...(reason && !isOld && { reason }), ...(message && !isOld && { message }) };
 }
 
 /** Its claim has found itself another volume. */
@@ -66,7 +77,7 @@ function unbind(volume: VolumeObject, observed: Observed): ApiAction | undefined
 function ending(volume: VolumeObject, phase: string, { isNodeGone }: Observed): ApiAction[] {
   if (phase === 'Bound') return [];
   const keeps = volume.spec?.persistentVolumeReclaimPolicy !== 'Delete';
-  const due = [VOLUME_FINALIZER, ...(keeps || isNodeGone ? [DRIVER_FINALIZER] : [])].filter((finalizer) =>
+  const due = [VOLUME_FINALIZER, ...(keeps || isNodeGone ? [DOCKER_VOLUME_FINALIZER] : [])].filter((finalizer) =>
     volume.metadata.finalizers?.includes(finalizer),
   );
   if (due.length === 0) return [];

@@ -1,8 +1,10 @@
 /** How calls to the engine end: every one has a time-out, and every error of dockerode becomes one of the port's two. Used by the files beside it. */
-import { RuntimeCallError, RuntimeUnavailableError } from '../container-runtime.ts';
+import { RuntimeCallError, RuntimeTimeoutError, RuntimeUnavailableError } from '../container-runtime.ts';
 
 /** Long enough for an engine under load, short enough that a hung one is noticed. */
 export const CALL_TIMEOUT_MS = 20_000;
+/** So long a list waits for what is to be said of one container: one over which the engine hangs is not to hold up the others. */
+export const PATIENCE_MS = 5_000;
 /** Making and starting a container sets up disks and networks. */
 export const START_TIMEOUT_MS = 120_000;
 
@@ -29,7 +31,7 @@ export async function call<T>(
   let timer: NodeJS.Timeout | undefined;
   const timedOut = new Promise<never>((_, reject) => {
     timer = setTimeout(() => {
-      reject(new RuntimeUnavailableError(`${what}: the engine did not answer within ${timeoutMs / 1000} s`));
+      reject(new RuntimeTimeoutError(`${what}: the engine did not answer within ${timeoutMs / 1000} s`));
       controller.abort();
     }, timeoutMs);
   });

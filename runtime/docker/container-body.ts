@@ -159,6 +159,31 @@ export function containerFromInspection(inspection: Docker.ContainerInspectInfo)
   };
 }
 
+/** What a line of Docker's list tells: its state as the engine last noted it, and not how it ended. */
+export function containerFromList(summary: Docker.ContainerInfo): Container {
+  const endpoint = Object.values(summary.NetworkSettings?.Networks ?? {})[0];
+  const address = endpoint?.IPAddress || endpoint?.IPAMConfig?.IPv4Address;
+  return {
+    id: summary.Id,
+    name: (summary.Names[0] ?? '').replace(/^\//, ''),
+    image: summary.Image,
+    imageId: summary.ImageID,
+    labels: summary.Labels,
+    state: containerState(summary.State),
+    createdAtMs: summary.Created * 1000,
+    exitCode: 0,
+    outOfMemory: false,
+    error: '',
+    tty: false,
+    processId: 0,
+    ...(address === undefined || address === '' ? {} : { address }),
+    volumes: summary.Mounts.flatMap((mount) =>
+      mount.Type === 'volume' && mount.Name !== undefined ? [mount.Name] : [],
+    ),
+    unread: true,
+  };
+}
+
 /** Docker says `restarting` only of containers with a restart policy, which ours never have. */
 export function containerState(status: string): ContainerState {
   switch (status) {

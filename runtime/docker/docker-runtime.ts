@@ -3,6 +3,7 @@ import Docker from 'dockerode';
 import type { Readable } from 'node:stream';
 import {
   RuntimeCallError,
+  RuntimeTimeoutError,
   type Container,
   type ContainerRuntime,
   type ContainerSpec,
@@ -18,10 +19,11 @@ import {
   type Volume,
 } from '../container-runtime.ts';
 import { normalizeImageReference } from '../image-reference.ts';
-import { call, START_TIMEOUT_MS, statusCodeOf, unlessMissing } from './calls.ts';
-import { containerFromInspection, createBody } from './container-body.ts';
+import { call, CALL_TIMEOUT_MS, PATIENCE_MS, START_TIMEOUT_MS, statusCodeOf, unlessMissing } from './calls.ts';
+import { containerFromInspection, containerFromList, createBody } from './container-body.ts';
 import { followEvents } from './event-stream.ts';
 import { importImage, pullImage } from './images.ts';
+import { killRemains } from './remains.ts';
 import { openAttachment, openExec, openLogs } from './sessions.ts';
 
 /** So many containers are inspected at once when a list is read. */
@@ -54,19 +56,35 @@ export class DockerRuntime implements ContainerRuntime {
     const listed = await call('list containers', (abortSignal) =>
       this.#docker.listContainers({ all: true, filters: { label: labelFilter(labels) }, abortSignal }),
     );
+    const waiting = listed.values();
     const found: Container[] = [];
-    for (let start = 0; start < listed.length; start += INSPECT_CONCURRENCY) {
-      const inspected = await Promise.all(
-        listed.slice(start, start + INSPECT_CONCURRENCY).map(({ Id: id }) => this.inspectContainer(id)),
-      );
-      for (const container of inspected) if (container !== undefined) found.push(container);
-    }
+    const reader = async (): Promise<void> => {
+      for (const summary of waiting) {
+        const container = await this.#read(summary);
+        if (container !== undefined) found.push(container);
+      }
+    };
+    await Promise.all(Array.from({ length: INSPECT_CONCURRENCY }, reader));
     return found;
   }
 
-  async inspectContainer(id: string): Promise<Container | undefined> {
+  /** What the list says of it stands in where the engine hangs over it, or cannot make sense of it. */
+  async #read(summary: Docker.ContainerInfo): Promise<Container | undefined> {
+    try {
+      return await this.#inspect(summary.Id, PATIENCE_MS);
+    } catch (error) {
+      if (error instanceof RuntimeTimeoutError || error instanceof RuntimeCallError) return containerFromList(summary);
+      throw error;
+    }
+  }
+
+  inspectContainer(id: string): Promise<Container | undefined> {
+    return this.#inspect(id, CALL_TIMEOUT_MS);
+  }
+
+  async #inspect(id: string, timeoutMs: number): Promise<Container | undefined> {
     const inspection = await unlessMissing(
-      call('inspect container', (abortSignal) => this.#docker.getContainer(id).inspect({ abortSignal })),
+      call('inspect container', (abortSignal) => this.#docker.getContainer(id).inspect({ abortSignal }), timeoutMs),
     );
     return inspection === undefined ? undefined : containerFromInspection(inspection);
   }
@@ -117,6 +135,10 @@ export class DockerRuntime implements ContainerRuntime {
     );
   }
 
+  killRemains(id: string): Promise<number> {
+    return killRemains(id);
+  }
+
   async stopSignal(id: string): Promise<string> {
     const { Config: config } = await call('inspect container', (abortSignal) =>
       this.#docker.getContainer(id).inspect({ abortSignal }),
@@ -154,7 +176,9 @@ export class DockerRuntime implements ContainerRuntime {
   }
 
   async inspectImage(reference: string): Promise<Image | undefined> {
-    const found = await unlessMissing(call('inspect image', () => this.#docker.getImage(reference).inspect()));
+    const found = await unlessMissing(
+      call('inspect image', () => this.#docker.getImage(reference).inspect()),
+    );
     if (found === undefined) return undefined;
     return {
       id: found.Id,

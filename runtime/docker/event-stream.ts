@@ -2,6 +2,7 @@
 import type Docker from 'dockerode';
 import type { Readable } from 'node:stream';
 import type { RuntimeEvent } from '../container-runtime.ts';
+import { call } from './calls.ts';
 
 const FIRST_RETRY_MS = 100;
 const LAST_RETRY_MS = 3_000;
@@ -25,10 +26,12 @@ export async function* followEvents(
   let wasDown = false;
   while (!signal.aborted) {
     try {
-      const stream = (await docker.getEvents({
-        filters: { type: ['container', 'image', 'volume'] },
-        abortSignal: signal,
-      } as Docker.GetEventsOptions)) as Readable;
+      const stream = (await call('events', (abortSignal) =>
+        docker.getEvents({
+          filters: { type: ['container', 'image', 'volume', 'network'] },
+          abortSignal: AbortSignal.any([signal, abortSignal]),
+        } as Docker.GetEventsOptions),
+      )) as Readable;
       wasDown = false;
       retryMs = FIRST_RETRY_MS;
       yield { kind: 'resync' };
@@ -94,6 +97,10 @@ function translateEvent(
       return { kind: 'image', action, reference: attributes['name'] ?? id };
     case 'volume':
       return action === 'mount' || action === 'unmount' ? undefined : { kind: 'volume', action, name: id };
+    case 'network':
+      return action === 'create' || action === 'destroy'
+        ? { kind: 'network', action, name: attributes['name'] ?? id }
+        : undefined;
     default:
       return undefined;
   }

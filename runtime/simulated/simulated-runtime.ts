@@ -157,6 +157,10 @@ export class SimulatedRuntime implements ContainerRuntime {
     this.#emitContainer('destroy', found.container);
   }
 
+  async killRemains(): Promise<number> {
+    return 0;
+  }
+
   async stopSignal(): Promise<string> {
     return 'TERM';
   }
@@ -259,7 +263,7 @@ export class SimulatedRuntime implements ContainerRuntime {
 
   async removeNetwork(name: string): Promise<void> {
     this.#check();
-    this.#networks.delete(name);
+    if (this.#networks.delete(name)) this.#emit({ kind: 'network', action: 'destroy', name });
   }
 
   async *events(options: {

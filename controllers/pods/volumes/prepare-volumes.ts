@@ -1,20 +1,15 @@
 /** Brings a pod's volumes onto the node. Idempotent: what is there already is left, what shows something else is turned over. Called by the agent's operations. */
 import { chmod, chown, lstat, mkdir, readdir, stat, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import type { ContainerRuntime } from '../../../runtime/container-runtime.ts';
+import type { Volume } from '../../../runtime/container-runtime.ts';
 import type { PodFolders } from './pod-folder.ts';
-import type { VolumeSource } from './volume-source.ts';
+import type { EngineSource, VolumeSource } from './volume-source.ts';
 import { writeFiles } from './write-files.ts';
-
-export const PV_NAME_LABEL = 'reckon.dev/persistent-volume';
-export const PV_UID_LABEL = 'reckon.dev/persistent-volume-uid';
 
 export interface PrepareOptions {
   readonly uid: string;
   readonly folders: PodFolders;
-  readonly runtime: ContainerRuntime;
-  /** Put on volumes of the engine. */
-  readonly labels: Readonly<Record<string, string>>;
+  readonly engineVolume: (source: EngineSource) => Promise<Volume>;
   readonly fsGroup?: number;
 }
 
@@ -24,7 +19,7 @@ export class VolumeError extends Error {
 }
 
 export async function prepareVolume(name: string, source: VolumeSource, options: PrepareOptions): Promise<void> {
-  const { uid, folders, runtime, fsGroup } = options;
+  const { uid, folders, fsGroup } = options;
   const folder = folders.volume(uid, name);
   switch (source.kind) {
     case 'folder':
@@ -45,12 +40,7 @@ export async function prepareVolume(name: string, source: VolumeSource, options:
       await checkPath(source.path, source.type);
       return;
     case 'engine': {
-      const labels = {
-        ...options.labels,
-        [PV_NAME_LABEL]: source.persistentVolume,
-        [PV_UID_LABEL]: source.persistentVolumeUid,
-      };
-      const volume = await runtime.ensureVolume(source.volume, labels);
+      const volume = await options.engineVolume(source);
       if (fsGroup !== undefined && volume.mountpoint !== '') await giveToGroup(volume.mountpoint, fsGroup);
       return;
     }

@@ -1,8 +1,10 @@
 /** What each volume of a pod is on this node: a folder, files, a path, a volume of the engine. Pure; read by prepare-volumes.ts and by mounts.ts. */
 import { createHash } from 'node:crypto';
+import { dataStateOf, VOLUME_DRIVER } from '../../../api-schemas/docker-volumes.ts';
 import type {
   DownwardAPIVolumeFile,
   KeyToPath,
+  PersistentVolume,
   ServiceAccountTokenProjection,
   Volume,
 } from '../../../api-schemas/types/core-v1.ts';
@@ -11,9 +13,6 @@ import { specOf } from '../pod-shape.ts';
 import { quantityValue } from '../quantities.ts';
 import { claimNameOf, UnresolvedReferenceError, type References } from '../references.ts';
 import { tokenId } from '../tokens.ts';
-
-/** The driver of the PersistentVolumes that live in the container engine. */
-export const VOLUME_DRIVER = 'docker.reckon.dev';
 
 export interface VolumeFile {
   readonly content: Buffer;
@@ -32,13 +31,16 @@ export type VolumeSource =
       readonly renewAtMs?: number;
     }
   | { readonly kind: 'path'; readonly path: string; readonly type: string; readonly readOnly: boolean }
-  | {
-      readonly kind: 'engine';
-      readonly volume: string;
-      readonly persistentVolume: string;
-      readonly persistentVolumeUid: string;
-      readonly readOnly: boolean;
-    };
+  | EngineSource;
+
+export interface EngineSource {
+  readonly kind: 'engine';
+  readonly volume: string;
+  readonly persistentVolume: PersistentVolume;
+  /** It lies on this node, and what becomes of its data is kept track of. */
+  readonly isKept: boolean;
+  readonly readOnly: boolean;
+}
 
 const DEFAULT_MODE = 0o644;
 
@@ -118,7 +120,12 @@ function claimSource(volume: Volume, facts: DownwardFacts, references: Reference
   const claim = references.claims.get(name);
   if (claim === undefined) throw new UnresolvedReferenceError(`persistentvolumeclaim "${name}" not found`);
   const persistent = references.volumes.get(name);
-  if (claim.spec?.volumeName === undefined || claim.status?.phase !== 'Bound' || persistent === undefined) {
+  const isLost = claim.status?.phase === 'Lost' && persistent !== undefined && dataStateOf(persistent) === 'lost';
+  if (
+    claim.spec?.volumeName === undefined ||
+    (claim.status?.phase !== 'Bound' && !isLost) ||
+    persistent === undefined
+  ) {
     throw new UnresolvedReferenceError(`persistentvolumeclaim "${name}" is not bound`);
   }
   const { csi, hostPath, local } = persistent.spec ?? {};
@@ -127,8 +134,8 @@ function claimSource(volume: Volume, facts: DownwardFacts, references: Reference
     return {
       kind: 'engine',
       volume: csi.volumeHandle,
-      persistentVolume: persistent.metadata.name,
-      persistentVolumeUid: persistent.metadata.uid ?? '',
+      persistentVolume: persistent,
+      isKept: (persistent.spec?.nodeAffinity?.required?.nodeSelectorTerms ?? []).length > 0,
       readOnly: readOnly || csi.readOnly === true,
     };
   }
@@ -197,7 +204,7 @@ function downwardFiles(
   );
 }
 
-function files(found: ReadonlyMap<string, VolumeFile>): VolumeSource {
+function files(found: ReadonlyMap<string, VolumeFile>): Extract<VolumeSource, { kind: 'files' }> {
   const hash = createHash('sha256');
   for (const [path, { content, mode }] of [...found].toSorted(([a], [b]) => (a < b ? -1 : 1))) {
     hash.update(`${path}\0${mode}\0${content.length}\0`);
