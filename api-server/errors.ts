@@ -18,6 +18,8 @@ export interface StatusDetails {
   readonly uid?: string;
   readonly causes?: readonly Cause[];
   readonly retryAfterSeconds?: number;
+  /** Of a transaction: what stands against each member, with a Status of its own. */
+  readonly refusals?: readonly unknown[];
 }
 
 /** The `Status` object of meta/v1. */

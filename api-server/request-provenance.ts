@@ -34,8 +34,13 @@ function textOf(name: string, header: string | string[] | undefined): string | u
   } catch {
     throw refused('expected text in UTF-8, percent-encoded');
   }
-  if (text.length > MAX_REASON_LENGTH)
-    throw refused(`expected at most ${MAX_REASON_LENGTH} characters, got ${text.length}`);
-  if (/\p{Cc}|\p{Cs}/u.test(text)) throw refused('expected one line without control characters');
+  const fault = faultOfReason(text);
+  if (fault) throw refused(fault);
   return text;
+}
+
+/** Why a text cannot be kept as a reason. */
+export function faultOfReason(text: string): string | undefined {
+  if (text.length > MAX_REASON_LENGTH) return `expected at most ${MAX_REASON_LENGTH} characters, got ${text.length}`;
+  return /\p{Cc}|\p{Cs}/u.test(text) ? 'expected one line without control characters' : undefined;
 }

@@ -12,6 +12,7 @@ Usage
   reckon api-server                 run an API server
   reckon projection rebuild         make the projection anew from the log
   reckon set-up                     bring what this machine lacks, and nothing more
+  reckon apply --atomic -f <files>  write several objects, all or none
   reckon get|history|diff|why|status   ask the API server about the present and the past; \`reckon why --help\` and so on tell more
   reckon version                    print the version
   reckon help                       print this
@@ -89,6 +90,7 @@ async function main(words: readonly string[]): Promise<number> {
       });
       return 0;
     }
+    case 'apply':
     case 'get':
     case 'history':
     case 'diff':

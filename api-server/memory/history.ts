@@ -23,6 +23,8 @@ export interface VersionSummary {
   readonly verb: string;
   readonly plane: string;
   readonly uid: string;
+  /** The object came to be with it. */
+  readonly first?: true;
   readonly requestId: string;
   readonly causes: readonly number[];
   /** In the words of the actor. */
@@ -43,7 +45,7 @@ export function summaryOf(version: OpenVersion, previous: OpenVersion | undefine
     ? changesBetween(previous.object, version.object, fields)
     : { changes: [], hidden: 0 };
   const told = { revision: sequence, time, actor, verb, plane, uid, requestId, causes, ...reason };
-  return { ...told, ...(transaction && { transaction }), changes, hidden };
+  return { ...told, ...(!known && { first: true as const }), ...(transaction && { transaction }), changes, hidden };
 }
 
 /** The past, of a kind that has one. Throws 503 and 410. */

@@ -34,16 +34,18 @@ export function sendRefusals(call: Call, refusals: readonly Refusal[], count: nu
     return `operations[${index}] (${verb} ${kind} ${JSON.stringify(name)}${where}): ${error.message}`;
   });
   const reason = same && first ? first.error.reason : 'Invalid';
-  const status: Status & { readonly refusals: unknown } = {
+  const status: Status = {
     kind: 'Status',
     apiVersion: 'v1',
     metadata: {},
     status: 'Failure',
     message: `nothing was written: ${refusals.length} of ${count} operations ${refusals.length === 1 ? 'was' : 'were'} refused: ${told.join('; ')}`,
     reason,
-    details: { causes: refusals.flatMap(causesOf) },
+    details: {
+      causes: refusals.flatMap(causesOf),
+      refusals: refusals.map(({ error, ...words }) => ({ ...words, status: error.status() })),
+    },
     code: same && first ? first.error.code : 422,
-    refusals: refusals.map(({ error, ...words }) => ({ ...words, status: error.status() })),
   };
   sendJson(call, status.code, status);
 }

@@ -4,8 +4,9 @@
  */
 import type { Registry } from '../../api-schemas/registry.ts';
 import type { ApiObject, ResourceDefinition } from '../../api-schemas/schema.ts';
-import { MAX_TRANSACTION } from '../../event-log/event-log.ts';
+import { MAX_TRANSACTION, type Reason } from '../../event-log/event-log.ts';
 import { isObject, type JsonObject } from '../patch/json.ts';
+import { faultOfReason } from '../request-provenance.ts';
 import { badRequest, notFound, StatusError, tooLarge, type Cause } from '../errors.ts';
 
 export const OPERATION_VERBS = ['create', 'update', 'apply', 'patch', 'delete'] as const;
@@ -42,6 +43,8 @@ export interface Operation {
   /** Of delete. */
   readonly propagationPolicy?: string;
   readonly gracePeriodSeconds?: number;
+  /** Why this member is written, where it has a reason of its own. */
+  readonly reason?: Reason;
   /** Field ownership to create the object with, where it is known from before. */
   readonly managedFields?: readonly unknown[];
 }
@@ -62,7 +65,7 @@ const FIELDS: Readonly<Record<OperationVerb, readonly string[]>> = {
   patch: ['target', 'patchType', 'patch', 'subresource'],
   delete: ['target', 'propagationPolicy', 'gracePeriodSeconds'],
 };
-const ALWAYS = ['verb', 'preconditions'];
+const ALWAYS = ['verb', 'preconditions', 'because', 'source'];
 
 /** The list of operations in a body. Throws BadRequest, and RequestEntityTooLarge for more than the log takes at once. */
 export function operationsOf(body: unknown): readonly unknown[] {
@@ -135,6 +138,7 @@ export function readOperation(given: unknown, registry: Registry): Operation {
   )
     faults.push(unsupported('subresource', subresource, ['status']));
   const preconditions = preconditionsOf(given['preconditions'], faults);
+  const reason = ownReason(given, faults);
   const patch = verb === 'patch' ? patchOf(given, faults) : undefined;
   if (faults.length > 0) throw refusal(faults);
   const { object, propagationPolicy, gracePeriodSeconds } = given;
@@ -145,6 +149,7 @@ export function readOperation(given: unknown, registry: Registry): Operation {
     name: words.name,
     subresource: subresource as string,
     preconditions,
+    ...(reason && { reason }),
     ...(object !== undefined && { object: object as unknown as ApiObject }),
     ...(patch && { patch }),
     ...(propagationPolicy !== undefined && { propagationPolicy: propagationPolicy as string }),
@@ -179,6 +184,15 @@ function preconditionsOf(given: unknown, faults: Cause[]): Preconditions {
       });
   }
   return given as Preconditions;
+}
+
+function ownReason({ because, source }: JsonObject, faults: Cause[]): Reason | undefined {
+  const told = Object.entries({ because, source }).filter(([, value]) => value !== undefined);
+  for (const [field, value] of told) {
+    const why = typeof value === 'string' ? faultOfReason(value) : 'expected a string';
+    if (why) faults.push({ field, reason: 'FieldValueInvalid', message: `Invalid value: ${why}` });
+  }
+  return told.length > 0 ? (Object.fromEntries(told) as Reason) : undefined;
 }
 
 function patchOf(given: JsonObject, faults: Cause[]): Operation['patch'] {

@@ -50,13 +50,14 @@ export async function prepare(call: Call, operation: Operation, store: StagedSto
 }
 
 function memberCall(call: Call, operation: Operation, store: StagedStore): Call {
-  const { definition, namespace, name, subresource, verb } = operation;
+  const { definition, namespace, name, subresource, verb, reason } = operation;
   const { group, version, resource } = definition;
   const query = new URLSearchParams(call.query);
   // The whole is tried, or written; a member does not decide that for itself.
   query.delete('dryRun');
   return {
     ...call,
+    ...(reason && { reason: { ...call.reason, ...reason } }),
     services: { ...call.services, store },
     definition,
     query,

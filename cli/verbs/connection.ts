@@ -33,14 +33,26 @@ export class Connection {
 
   /** Rejects with ApiError and ApiUnreachableError. */
   get(target: string, query: Readonly<Record<string, string | undefined>> = {}, accept?: string): Promise<Answer> {
-    const given = Object.entries(query).filter((pair): pair is [string, string] => pair[1] !== undefined);
-    const search = given.length === 0 ? '' : `?${new URLSearchParams(given).toString()}`;
-    return this.#transport.call({ method: 'GET', path: `${target}${search}`, ...(accept && { headers: { accept } }) });
+    return this.#transport.call({
+      method: 'GET',
+      path: `${target}${searchOf(query)}`,
+      ...(accept && { headers: { accept } }),
+    });
+  }
+
+  /** Never repeated: what came of it must be looked at. */
+  post(target: string, query: Readonly<Record<string, string | undefined>>, body: unknown): Promise<Answer> {
+    return this.#transport.call({ method: 'POST', path: `${target}${searchOf(query)}`, body });
   }
 
   close(): void {
     this.#transport.close();
   }
+}
+
+function searchOf(query: Readonly<Record<string, string | undefined>>): string {
+  const given = Object.entries(query).filter((pair): pair is [string, string] => pair[1] !== undefined);
+  return given.length === 0 ? '' : `?${new URLSearchParams(given).toString()}`;
 }
 
 function kubeconfigOf(named: string | undefined): string {

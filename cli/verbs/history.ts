@@ -9,6 +9,7 @@ export interface VersionSummary {
   readonly actor: string;
   readonly verb: string;
   readonly plane: string;
+  readonly first?: true;
   readonly causes: readonly number[];
   readonly because?: string;
   readonly source?: string;
@@ -49,7 +50,7 @@ function show(items: readonly VersionSummary[], screen: Screen): void {
     quiet = [];
   };
   for (const version of items) {
-    const isQuiet = version.verb !== 'create' && version.verb !== 'delete' && version.changes.length === 0;
+    const isQuiet = !version.first && version.verb !== 'delete' && version.changes.length === 0;
     if (isQuiet) {
       quiet.push(version);
       continue;

@@ -1,5 +1,6 @@
 /** The verbs of `reckon` that ask the API server. Called by `main.ts` with the words after the verb; resolves to the exit code: 0, 1 when the server refused or could not be reached, 2 for words not understood. */
 import { ApiError, ApiUnreachableError } from '../../sdk/client.ts';
+import { apply } from './apply.ts';
 import { Connection } from './connection.ts';
 import { diff } from './diff.ts';
 import { get } from './get.ts';
@@ -10,7 +11,7 @@ import type { Verb } from './verb.ts';
 import { why } from './why.ts';
 import { readWords, UsageError } from './words.ts';
 
-const VERBS: Readonly<Record<string, Verb>> = { get, history, diff, why, status };
+const VERBS: Readonly<Record<string, Verb>> = { apply, get, history, diff, why, status };
 
 export async function ask(name: string, given: readonly string[]): Promise<number> {
   const verb = VERBS[name];

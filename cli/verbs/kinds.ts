@@ -51,20 +51,30 @@ export async function objectMeant(connection: Connection, words: readonly string
 }
 
 async function kindOf(connection: Connection, word: string): Promise<Kind> {
-  const answers = await Promise.all(['/api', '/apis'].map((root) => connection.get(root, {}, ACCEPT)));
   const asked = word.toLowerCase();
-  for (const { items } of answers.map(({ body }) => body as Discovery)) {
-    for (const { metadata, versions } of items) {
+  const found = (await kindsOf(connection)).find(({ names }) => names.includes(asked));
+  if (!found) throw new UsageError(`The server has no kind of objects called '${word}'.`);
+  return found;
+}
+
+/** Every kind that the server has, in the order of its discovery, with the words by which one may mean it. */
+export async function kindsOf(connection: Connection): Promise<readonly (Kind & { names: readonly string[] })[]> {
+  const answers = await Promise.all(['/api', '/apis'].map((root) => connection.get(root, {}, ACCEPT)));
+  return answers
+    .flatMap(({ body }) => (body as Discovery).items)
+    .flatMap(({ metadata, versions }) => {
       const group = metadata.name ?? '';
-      for (const { version, resources = [] } of versions) {
-        const found = resources.find((each) => namesOf(each, group).includes(asked));
-        if (!found) continue;
-        const { resource, responseKind, scope } = found;
-        return { group, version, resource, kind: responseKind.kind, namespaced: scope === 'Namespaced' };
-      }
-    }
-  }
-  throw new UsageError(`The server has no kind of objects called '${word}'.`);
+      return versions.flatMap(({ version, resources = [] }) =>
+        resources.map((each) => ({
+          group,
+          version,
+          resource: each.resource,
+          kind: each.responseKind.kind,
+          namespaced: each.scope === 'Namespaced',
+          names: namesOf(each, group),
+        })),
+      );
+    });
 }
 
 function namesOf(

@@ -20,17 +20,20 @@ export interface Words {
   readonly names: readonly string[];
   text(flag: string): string | undefined;
   has(flag: string): boolean;
+  /** Of a flag that may be given several times. */
+  list(flag: string): readonly string[];
 }
 
 export function readWords(words: readonly string[], own: Flags): Words {
   const options = { ...SHARED, ...own };
   try {
     const { values, positionals } = parseArgs({ args: [...words], options, allowPositionals: true, strict: true });
-    const given = values as Readonly<Record<string, string | boolean | undefined>>;
+    const given = values as Readonly<Record<string, string | boolean | readonly string[] | undefined>>;
     return {
       names: positionals,
       text: (flag) => (typeof given[flag] === 'string' ? given[flag] : undefined),
       has: (flag) => given[flag] === true,
+      list: (flag) => (Array.isArray(given[flag]) ? (given[flag] as readonly string[]) : []),
     };
   } catch (error) {
     throw new UsageError(error instanceof Error ? error.message : String(error), { cause: error });

@@ -1,9 +1,11 @@
 /**
  * Several writes at once, over HTTP, on two API servers of one log: all or none, judged as single writes are, every fault reported, and nobody who reads, follows or looks back ever sees half.
  */
+import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import pino from 'pino';
 import t from 'tap';
+import { runCommand, type CommandResult } from '../../cli/set-up/command.ts';
 import { openLogReader } from '../../event-log/jetstream.ts';
 import { LogWorld } from '../../sdk/log-world.ts';
 import { configMap, deployment, pod, type Answer, type Api, type Json } from '../api-server/api.ts';
@@ -11,6 +13,7 @@ import { startWithPast } from './stage.ts';
 
 t.setTimeout(120_000);
 
+const main = path.join(import.meta.dirname, '..', '..', 'cli', 'main.js');
 const ROOT = '/apis/log.reckon.dev/v1';
 const CONFIG_MAPS = '/api/v1/namespaces/default/configmaps';
 const inDefault = { namespace: 'default' };
@@ -109,7 +112,7 @@ t.test('several writes stand together or not at all', async (t) => {
       /^nothing was written: 10 of 12 operations were refused: operations\[1\] \(create Depl/,
     );
     t.strictSame(
-      refused.body.refusals.map(({ index, status }: Json) => `${index} ${status.reason}`),
+      refused.body.details.refusals.map(({ index, status }: Json) => `${index} ${status.reason}`),
       [
         ...['1 Invalid', '2 NotFound', '3 AlreadyExists', '4 Invalid', '5 NotFound', '6 Invalid', '7 Conflict'],
         ...['8 Invalid', '10 BadRequest', '11 Invalid'],
@@ -198,7 +201,7 @@ t.test('several writes stand together or not at all', async (t) => {
     ];
     const mayNot = await transact(other, [operations[0], ...operations.slice(2)], '', 'jane|people');
     t.match([mayNot.status, mayNot.body.message], [403, /1 of 2 .*"jane" cannot create resource "namespaces"/]);
-    t.equal((await transact(other, operations.slice(1), '', 'jane|people')).body.refusals.length, 2);
+    t.equal((await transact(other, operations.slice(1), '', 'jane|people')).body.details.refusals.length, 2);
     t.notOk((await api.get(`${CONFIG_MAPS}/hers`)).body.data.more);
     const nobody = await api.post(`${ROOT}/transactions`, { operations: [operations[0]] }, { user: null });
     t.equal(nobody.status, 403);
@@ -220,6 +223,55 @@ t.test('several writes stand together or not at all', async (t) => {
     t.match([strict.status, strict.body.message], [400, /unknown field "colour"/]);
     const unnamed = await api.post(`${ROOT}/transactions`, { operations: [operations[0]] });
     t.match(unnamed.body.message, /fieldManager/);
+  });
+
+  await t.test('reckon apply --atomic', async (t) => {
+    const folder = t.testdir({
+      'one.yaml':
+        'apiVersion: v1\nkind: ConfigMap\nmetadata: { name: from-yaml }\n---\n---\n' +
+        'kind: List\napiVersion: v1\nitems:\n- { apiVersion: v1, kind: ConfigMap, metadata: { name: from-list } }\n',
+      'two.json': JSON.stringify(deployment('from-json')),
+      'notes.txt': 'nothing for us',
+      below: { 'three.yml': JSON.stringify(configMap('from-below')) },
+    });
+    const reckon = (words: string, input?: string): Promise<CommandResult> =>
+      runCommand(process.execPath, [main, 'apply', '--kubeconfig', api.kubeconfig, ...words.split(' ')], {
+        timeoutMs: 30_000,
+        ...(input !== undefined && { input }),
+      });
+    const first = await reckon(`--atomic -f ${folder}`);
+    t.match(
+      first.stdout,
+      /^configmap\/from-yaml created\nconfigmap\/from-list created\ndeployment.apps\/from-json created\n/,
+    );
+    t.match(first.stdout, /All of it stands since revision \d+/);
+    const { body } = await api.get(`${ROOT}/namespaces/default/history/apps/deployments/from-json`);
+    t.match(body.items[0].source, /two\.json sha256:[0-9a-f]{64}$/);
+    const tried = await reckon(`--atomic -R -f ${folder} --dry-run`);
+    t.match(tried.stdout, /configmap\/from-below created\n[^]*dry run\. 1 of 4 would change/);
+    const [refused, unnamed, unreadable, missing] = await Promise.all([
+      reckon(
+        '--atomic -f -',
+        JSON.stringify(
+          [configMap('good'), deployment('bad', { replicas: 'many' })].reduce(
+            (list, item) => ({ ...list, items: [...list.items, item] }),
+            { kind: 'List', apiVersion: 'v1', items: [] as Json[] },
+          ),
+        ),
+      ),
+      reckon(`-f ${folder}`),
+      reckon('--atomic -f -', '{'),
+      reckon('--atomic -f nowhere.yaml'),
+    ]);
+    t.equal(refused.code, 1);
+    t.match(
+      refused.stderr,
+      /Nothing was written: 1 of 2 objects was refused.\n +deployment.apps\/bad in default +\(standard input\)\n +.*replicas/,
+    );
+    t.equal((await api.get(`${CONFIG_MAPS}/good`)).status, 404);
+    t.match([unnamed.code, unnamed.stderr], [2, /say --atomic/]);
+    t.match([unreadable.code, unreadable.stderr], [2, /standard input: /]);
+    t.match([missing.code, missing.stderr], [2, /There is no nowhere.yaml/]);
   });
 
   await t.test('as many as the log takes at once', async (t) => {

@@ -54,6 +54,7 @@ const plain = (line: string): string =>
     .replace(/\b\d\d:\d\d:\d\d\b/g, 'TIME')
     .replace(/web-[a-z0-9]{8,10}-[a-z0-9]{5}/g, 'POD')
     .replace(/web-[a-z0-9]{8,10}/g, 'REPLICASET')
+    .replace(/sha256:[0-9a-f]{64}/, 'DIGEST')
     .replace(/revision \d+/g, 'revision N')
     .replace(/ answers [\d, ]+/, '')
     .replace(/ on \S+$/, ' on NODE')
