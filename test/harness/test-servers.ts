@@ -1,6 +1,7 @@
 /**
  * The servers that test files share: one NATS, one PostgreSQL with a migrated template database. `run-tests.ts` starts them once for a whole run; a test file that is run by itself starts its own.
  */
+import { randomInt } from 'node:crypto';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
@@ -30,9 +31,8 @@ export interface TestServers {
 export const templateDatabase = 'reckon_template';
 export const testPassword = 'for-tests';
 const host = '127.0.0.1';
-/** Away from the ports that the system gives out by itself. */
-const natsPort = 24222;
-const postgresPort = 25432;
+/** Anywhere away from the ports that the system gives out by itself: two files that are run by themselves at the same moment must not choose the same. */
+const anyPort = (): Promise<number> => choosePort(randomInt(24_000, 29_900), new Set());
 const maxConnections = 300;
 
 export async function startTestServers(say: (line: string) => void): Promise<TestServers> {
@@ -51,7 +51,7 @@ export async function startTestServers(say: (line: string) => void): Promise<Tes
     program: found.natsServer.path,
     folder,
     host,
-    port: await choosePort(natsPort, new Set()),
+    port: await anyPort(),
     serverName: 'reckon-test',
     users: [{ ...login('test'), may: 'everything' }],
     withoutLogin: 'test',
@@ -60,7 +60,7 @@ export async function startTestServers(say: (line: string) => void): Promise<Tes
     programs: found.postgres,
     folder,
     host,
-    port: await choosePort(postgresPort, new Set()),
+    port: await anyPort(),
     superuser: login('postgres'),
     roles: ['reckon_owner', 'reckon_projection', 'reckon_agent', 'reckon_reader'].map(login),
     database: templateDatabase,
