@@ -311,3 +311,80 @@ t.test('no request fails while a Deployment rolls behind its Service', aside(), 
   t.equal(staying.length, 3);
   t.notOk(staying.some(({ metadata }) => before.includes(metadata.name)));
 });
+
+/** What a client in the cluster does, with nothing but what every pod has; run by the node's own Node.js on the pod's network. */
+const IN_CLUSTER_CLIENT = `
+const { request } = require('node:https');
+const [ca, token, path, servername] = process.argv.slice(1);
+const { KUBERNETES_SERVICE_HOST: host, KUBERNETES_SERVICE_PORT: port } = process.env;
+const headers = token === '' ? {} : { authorization: 'Bearer ' + token };
+request({ host, port, path, ca, headers, ...(servername && { servername }) }, (response) => {
+  let text = '';
+  response.on('data', (chunk) => (text += chunk));
+  response.on('end', () => console.log(JSON.stringify({ status: response.statusCode, body: JSON.parse(text) })));
+}).end();`;
+
+t.test('a pod reaches the API server, as its ServiceAccount and no more', aside(), async (t) => {
+  const space = await stage.space('inside');
+  const folder = '/var/run/secrets/kubernetes.io/serviceaccount';
+  const token = (audience: string): Json => ({
+    serviceAccountToken: { path: 'token', audience, expirationSeconds: 600 },
+  });
+  const spec = {
+    serviceAccountName: 'reader',
+    enableServiceLinks: false,
+    volumes: [
+      { name: 'host', hostPath: { path: '/' } },
+      {
+        name: 'vault',
+        projected: {
+          sources: [
+            token('vault'),
+            { downwardAPI: { items: [{ path: 'name', fieldRef: { fieldPath: 'metadata.name' } }] } },
+          ],
+        },
+      },
+    ],
+  };
+  const volumeMounts = [
+    { name: 'host', mountPath: '/host', readOnly: true },
+    { name: 'vault', mountPath: '/vault' },
+  ];
+  await space.kubectl('create serviceaccount reader');
+  await space.kubectl('create rolebinding reader --clusterrole view --serviceaccount ' + `${space.namespace}:reader`);
+  await space.apply(pod('inside', { spec, container: { volumeMounts } }));
+  await space.untilReady('inside');
+  t.equal(await space.exec('inside', `cat ${folder}/namespace`), space.namespace);
+  t.match(await space.exec('inside', `cat ${folder}/ca.crt`), /^-----BEGIN CERTIFICATE-----/);
+  t.equal((await space.exec('inside', 'cat /vault/name')).trim(), 'inside');
+  const ask = async (path: string, credential: string, name = ''): Promise<Json> => {
+    const words = [`"$(cat ${folder}/ca.crt)"`, credential, path, `'${name}'`].join(' ');
+    return JSON.parse(
+      await space.exec(
+        'inside',
+        `chroot /host ${process.execPath} -e "$0" -- ${words}`.replace(
+          '"$0"',
+          `'${IN_CLUSTER_CLIENT.replaceAll("'", '"')}'`,
+        ),
+      ),
+    );
+  };
+  const own = `"$(cat ${folder}/token)"`;
+  const mine = `/api/v1/namespaces/${space.namespace}/pods`;
+  const pods = await ask(mine, own);
+  t.equal(pods.status, 200);
+  t.strictSame(
+    pods.body.items.map(({ metadata }: Json) => metadata.name),
+    ['inside'],
+  );
+  t.equal((await ask(mine, own, 'kubernetes.default.svc')).status, 200, 'the certificate says the name too');
+  t.match(await ask('/api/v1/nodes', own), {
+    status: 403,
+    body: { message: new RegExp(`User "system:serviceaccount:${space.namespace}:reader" cannot list`) },
+  });
+  t.match(await ask(mine, '"$(cat /vault/token)"'), { status: 401 }, 'a token for somebody else');
+  t.match(
+    await space.exec('inside', 'nslookup kubernetes.default.svc.cluster.local'),
+    new RegExp(String((await space.exec('inside', 'echo $KUBERNETES_SERVICE_HOST')).trim())),
+  );
+});
