@@ -28,8 +28,10 @@ export async function watch(call: Call): Promise<void> {
   if (query.has('at')) throw badRequest('at: a watch begins at a resourceVersion');
   checkInitialEvents(call);
   if (initial) await readAtLeast(call, given);
-  else if (from > stream.position) await readAtLeast(call, given);
-  const older = initial ? { events: [], position: from } : await eventsBefore(call, from).catch(gone);
+  else if (from === 0 || from > stream.position) await readAtLeast(call, given);
+  // From no revision in particular, and without what stands now: from here on.
+  const older =
+    initial || from === 0 ? { events: [], position: stream.position } : await eventsBefore(call, from).catch(gone);
   // As Kubernetes says it: in the stream.
   if (older instanceof StatusError) return openWatch(call).fail(older);
 

@@ -64,7 +64,8 @@ async function bringPackages(context: SetUpContext): Promise<void> {
   }
 }
 
-async function bring<Found>(requirement: Requirement<Found>, context: SetUpContext): Promise<Found> {
+/** Finds it, or brings it. Rejects with SetUpError. */
+export async function bring<Found>(requirement: Requirement<Found>, context: SetUpContext): Promise<Found> {
   let found = await requirement.find(context);
   if (found === undefined && requirement.install !== undefined) {
     try {
