@@ -8,10 +8,12 @@ import { sql } from 'kysely';
 import type { Kysely, RawBuilder } from 'kysely';
 import type { ObjectKey } from '../event-log/event-log.ts';
 import { newKysely } from './database.ts';
+import { readDifferences, type Difference, type DifferencesOptions } from './differences.ts';
 import { HistoryBehindError, HistoryGoneError, answered } from './errors.ts';
 import { joinNames, toChange, toVersion, versionColumns } from './version.ts';
 import type { Change, Version, VersionRow } from './version.ts';
 
+export type { Difference, Standing } from './differences.ts';
 export type { Change, Version } from './version.ts';
 
 /** Which objects: of one resource, in one namespace or in all. */
@@ -220,6 +222,14 @@ export class History {
         items,
         ...(last === undefined ? {} : { next: { namespace: last.key.namespace, name: last.key.name } }),
       };
+    });
+  }
+
+  /** The objects that stood differently at two sequences, each at the end of a transaction. */
+  differences(options: DifferencesOptions): Promise<readonly Difference[]> {
+    return answered(async () => {
+      await this.#within(options.to, sql`after < ${options.to} and until > ${options.from}`);
+      return readDifferences(this.#db, options);
     });
   }
 

@@ -137,8 +137,11 @@ function leaderRole(user: string, leases: readonly string[]): ApiObject[] {
   ];
 }
 
-/** Everybody who is known may bring several writes at once: each of them is judged by itself. */
-const USER_RULES: readonly PolicyRule[] = [rule('log.reckon.dev', ['transactions'], ['create'])];
+/** Everybody who is known may bring several writes at once, and compare moments: each write, and each object, is judged by itself. */
+const USER_RULES: readonly PolicyRule[] = [
+  rule('log.reckon.dev', ['restores', 'transactions'], ['create']),
+  rule('log.reckon.dev', ['diff'], ['list']),
+];
 
 export const OWN_ROLES: readonly ApiObject[] = [
   clusterRole('system:reckon-user', USER_RULES),

@@ -6,6 +6,7 @@ import type { Registry } from '../../api-schemas/registry.ts';
 import type { Call } from '../call.ts';
 import { methodNotAllowed, noSuchPath } from '../errors.ts';
 import type { ResourceRequest } from '../request.ts';
+import { areaDiff } from './area-diff.ts';
 import { diff, history } from './history.ts';
 import { transactions } from '../transactions/endpoint.ts';
 import { status } from './status.ts';
@@ -40,6 +41,11 @@ export function questionOf(asked: ResourceRequest, registry: Registry): Question
   if (asked.resource === 'status' && asked.name === '' && asked.namespace === '') {
     // Of the cluster, as its nodes are.
     return { target: { ...asked, verb: 'list', group: '', version: 'v1', resource: 'nodes' }, answer: status };
+  }
+  if (asked.resource === 'diff' && asked.name === '') {
+    const namespaces = { group: '', version: 'v1', resource: 'namespaces' };
+    // Everybody who is known may ask, and is told of what he may read.
+    return { target: { ...asked, ...namespaces }, admits: asked, answer: areaDiff };
   }
   const answer = ABOUT_OBJECTS[asked.resource];
   const group = asked.name === 'core' ? '' : asked.name;

@@ -4,7 +4,14 @@
 import type { ApiObject, ResourceDefinition } from '../../api-schemas/schema.ts';
 import type { ObjectKey } from '../../event-log/event-log.ts';
 import { HistoryBehindError, HistoryGoneError, StateUnavailableError } from '../../state/errors.ts';
-import { MAX_PAGE, type Change, type History, type PageStart, type Version } from '../../state/history.ts';
+import {
+  MAX_PAGE,
+  type Change,
+  type History,
+  type PageStart,
+  type Standing,
+  type Version,
+} from '../../state/history.ts';
 import { expired, unavailable } from '../errors.ts';
 import { makeEntry, type Entry } from './entry.ts';
 import type { WatchEvent } from './resource-cache.ts';
@@ -18,6 +25,20 @@ const REACH_MS = 2_500;
 /** A version with its object opened: sealed fields too. */
 export interface OpenVersion extends Omit<Version, 'object'> {
   readonly object: ApiObject;
+}
+
+/** How an object stood at a revision. */
+export interface OpenStanding extends Omit<Standing, 'object'> {
+  readonly object: ApiObject;
+  /** Its secret fields are gone: their key was destroyed. */
+  readonly isLost: boolean;
+}
+
+/** An object that stood differently at two revisions; at least one side is there. */
+export interface OpenDifference {
+  readonly key: ObjectKey;
+  readonly before?: OpenStanding;
+  readonly after?: OpenStanding;
 }
 
 export class Past {
@@ -110,6 +131,22 @@ export class Past {
     return { events, position: page.position };
   }
 
+  /** What stood differently at two revisions, over all kinds. Both stand where `momentAt` has put them. */
+  async differences(options: {
+    from: number;
+    to: number;
+    namespace?: string | undefined;
+    limit: number;
+  }): Promise<readonly OpenDifference[]> {
+    const found = await translated(options.from, () => this.#history.differences(options));
+    return Promise.all(
+      found.map(async ({ key, before, after }) => {
+        const sides = await Promise.all([before, after].map((side) => side && this.#openStanding(side)));
+        return { key, ...(sides[0] && { before: sides[0] }), ...(sides[1] && { after: sides[1] }) };
+      }),
+    );
+  }
+
   /** The sequence up to which everything is in the history. */
   async recordedUpTo(): Promise<number> {
     return (await translated(0, () => this.#history.cursor())).sequence;
@@ -132,6 +169,12 @@ export class Past {
     const object = JSON.parse(version.object) as ApiObject;
     await this.#sealer.unseal(object);
     return { ...version, object };
+  }
+
+  async #openStanding(standing: Standing): Promise<OpenStanding> {
+    const object = JSON.parse(standing.object) as ApiObject;
+    const isLost = !(await this.#sealer.open(object));
+    return { ...standing, object, isLost };
   }
 
   async #event(scope: Scope, change: Change): Promise<WatchEvent> {

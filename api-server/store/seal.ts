@@ -63,12 +63,18 @@ export class Sealer {
 
   /** Opens in place. An object whose key was destroyed stays without its secret fields. */
   async unseal(object: ApiObject): Promise<void> {
+    await this.open(object);
+  }
+
+  /** The same; false where the key was destroyed, and the secret fields with it. */
+  async open(object: ApiObject): Promise<boolean> {
     const sealed = object[SEALED_FIELD];
-    if (typeof sealed !== 'string') return;
+    if (typeof sealed !== 'string') return true;
     delete object[SEALED_FIELD];
     const uid = object.metadata.uid ?? '';
     const key = await this.#dataKey(uid);
     if (key) Object.assign(object, JSON.parse(decrypt(key, Buffer.from(sealed, 'base64'), uid).toString()));
+    return key !== undefined;
   }
 
   async #dataKey(uid: string): Promise<Uint8Array | undefined> {

@@ -1,7 +1,7 @@
 /** The history of an object over HTTP: who changed which fields when, page by page, the difference between two moments, and who may see it. */
 import t from 'tap';
 import { changesBetween } from '../../api-server/memory/field-changes.ts';
-import { configMap, deployment, type Json } from '../api-server/api.ts';
+import { configMap, deployment, type Answer, type Json } from '../api-server/api.ts';
 import { startWithPast } from './stage.ts';
 
 const ROOT = '/apis/log.reckon.dev/v1/namespaces/default';
@@ -58,6 +58,43 @@ t.test('history and differences', async (t) => {
     const all = await api.get(`${ROOT}/history/apps/deployments/web?fields=all`);
     t.ok(all.body.items[0].changes.some(({ path }: Json) => path.startsWith('metadata.managedFields')));
     t.equal(all.body.items[0].hidden, 0);
+  });
+
+  await t.test('the difference of a namespace and of the cluster', async (t) => {
+    const at = Number((await api.post(CONFIG_MAPS, configMap('kept', { a: '1' }))).headers['reckon-revision']);
+    await api.post(CONFIG_MAPS, configMap('gone'));
+    const from = Number((await api.post(CONFIG_MAPS, configMap('again', { a: '1' }))).headers['reckon-revision']);
+    await api.patch(`${CONFIG_MAPS}/kept`, 'merge', { data: { a: '2' } });
+    await api.delete(`${CONFIG_MAPS}/gone`);
+    await api.delete(`${CONFIG_MAPS}/again`);
+    await api.post(CONFIG_MAPS, configMap('again', { a: '2' }));
+    await api.post(CONFIG_MAPS, configMap('fresh'));
+    await api.post(CONFIG_MAPS, configMap('brief'));
+    await api.delete(`${CONFIG_MAPS}/brief`);
+    await api.patch(`${DEPLOYMENTS}/web/status`, 'merge', { status: { replicas: 3 } });
+    await api.post('/api/v1/namespaces', { metadata: { name: 'elsewhere' } });
+    const told = ({ body }: Answer): string[] =>
+      body.items.map(({ object, state }: Json) => `${state} ${object.kind} ${object.name}`);
+    const there = await api.get(`${ROOT}/diff?from=${from}`);
+    t.strictSame(told(there), [
+      'replaced ConfigMap again',
+      'created ConfigMap fresh',
+      'deleted ConfigMap gone',
+      'changed ConfigMap kept',
+    ]);
+    t.strictSame(there.body.items[3].changes, [{ path: 'data.a', from: '1', to: '2' }]);
+    t.equal(there.body.hidden, 1, 'of the Deployment only the status has changed');
+    const back = await api.get(`${ROOT}/diff?from=now&to=${from}`);
+    t.ok(told(back).includes('created ConfigMap gone') && told(back).includes('deleted ConfigMap fresh'));
+    t.strictSame(back.body.items.at(-1).changes, [{ path: 'data.a', from: '2', to: '1' }]);
+    const everywhere = await api.get(`${ROOT.replace('/namespaces/default', '')}/diff?from=${from}`);
+    t.ok(told(everywhere).includes('created Namespace elsewhere'));
+    t.ok(told(everywhere).includes('created ConfigMap fresh'));
+    t.notOk(told(await api.get(`${ROOT}/diff?from=${from}&to=${from}`)).length);
+    t.ok(told(await api.get(`${ROOT}/diff?from=${at - 1}&to=${at}`)).includes('created ConfigMap kept'));
+    t.strictSame(told(await api.get(`${ROOT}/diff?from=${from}`, { user: 'jane|people' })), [], 'who may read nothing');
+    t.equal((await api.get(`${ROOT}/diff?from=${from}`, { user: null })).status, 403);
+    t.equal((await api.get(`${ROOT}/diff`)).status, 400);
   });
 
   await t.test('a reason that cannot be kept is refused, and the write with it', async (t) => {
