@@ -35,6 +35,12 @@ export interface Schema {
   readonly nullable?: boolean;
   readonly oneOf?: readonly Schema[];
   readonly anyOf?: readonly Schema[];
+  readonly allOf?: readonly Schema[];
+  readonly not?: Schema;
+  /** As OpenAPI 3.0 has them: whether `minimum` and `maximum` themselves are outside. */
+  readonly exclusiveMinimum?: boolean;
+  readonly exclusiveMaximum?: boolean;
+  readonly multipleOf?: number;
   readonly 'x-kubernetes-list-type'?: 'atomic' | 'set' | 'map';
   readonly 'x-kubernetes-list-map-keys'?: readonly string[];
   readonly 'x-kubernetes-map-type'?: 'atomic' | 'granular';
@@ -66,6 +72,10 @@ export interface Schema {
 export interface ValidationRule {
   readonly rule: string;
   readonly message?: string;
+  /** An expression that gives the message; where it cannot be evaluated, `message` stands in for it. */
+  readonly messageExpression?: string;
+  /** A transition rule is evaluated on creation too; `oldSelf` is then an optional. */
+  readonly optionalOldSelf?: boolean;
   /** Path below the node the rule stands on, such as `.selector`. */
   readonly fieldPath?: string;
   readonly reason?: 'FieldValueInvalid' | 'FieldValueForbidden' | 'FieldValueRequired' | 'FieldValueDuplicate';
@@ -128,6 +138,22 @@ export interface ResourceDefinition {
   /** Whether `metadata.generation` counts changes of anything but metadata and status. */
   readonly hasGeneration: boolean;
   readonly schema: Schema;
+  /** Of a kind that a CustomResourceDefinition adds. */
+  readonly custom?: CustomKind;
+}
+
+/** What sets a kind apart that was added at run time: its objects are decoded and checked as its author's schema says, not as Go would. */
+export interface CustomKind {
+  /** The name of the CustomResourceDefinition: `crontabs.stable.example.com`. */
+  readonly definition: string;
+  /** The version that objects are stored in, whichever they are written in. */
+  readonly storageVersion: string;
+  /** The definition is being deleted: nothing new is made. */
+  readonly terminating: boolean;
+  /** Told to everybody who uses this version. */
+  readonly deprecation?: string;
+  /** What the author demands of `metadata.name` and `metadata.generateName`. */
+  readonly metadata?: Schema | undefined;
 }
 
 /** Any API object, as JSON. */

@@ -7,6 +7,7 @@ import type { ApiObject } from '../api-schemas/schema.ts';
 import { pruneUnknown } from './admission/prune.ts';
 import { apiVersionOf, type Call, type KindSchema } from './call.ts';
 import { badRequest, StatusError, tooLarge, unsupportedMediaType } from './errors.ts';
+import { decodeCustom } from './custom-resources/decode.ts';
 import { parseJson } from './codec/json.ts';
 import { decodeProtobuf } from './codec/protobuf.ts';
 import { parseYaml } from './codec/yaml.ts';
@@ -120,7 +121,7 @@ export function asObject(
       `the object provided is a ${object.apiVersion} ${object.kind}, the resource takes ${apiVersion} ${kind}`,
     );
   }
-  const { unknown, mistyped } = pruneUnknown(object, schema);
+  const { unknown, mistyped } = definition.custom ? decodeCustom(object, schema) : pruneUnknown(object, schema);
   if (mistyped.length > 0)
     throw badRequest(`${kind} in version "${version}" cannot be handled as a ${kind}: ${mistyped.join(', ')}`);
   const strictFaults = [

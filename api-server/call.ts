@@ -54,7 +54,7 @@ export interface Call {
 }
 
 /** What a body must be: a kind, and the schema of it. */
-export type KindSchema = Pick<ResourceDefinition, 'group' | 'version' | 'kind' | 'schema'>;
+export type KindSchema = Pick<ResourceDefinition, 'group' | 'version' | 'kind' | 'schema' | 'custom'>;
 
 /** `apps/v1`, or `v1` in the core group. */
 export const apiVersionOf = ({ group, version }: Pick<ResourceDefinition, 'group' | 'version'>): string =>

@@ -118,8 +118,13 @@ export const notFound = (subject: Subject, name: string) =>
 
 export const noSuchPath = () => new StatusError('NotFound', 'the server could not find the requested resource', {});
 
-export const methodNotAllowed = (method: string) =>
-  new StatusError('MethodNotAllowed', `the server does not allow this method on the requested resource: ${method}`);
+export const methodNotAllowed = (method: string, why?: string) =>
+  new StatusError(
+    'MethodNotAllowed',
+    why === undefined
+      ? `the server does not allow this method on the requested resource: ${method}`
+      : `${method} ${why}`,
+  );
 
 export const notAcceptable = (offered: readonly string[]) =>
   new StatusError('NotAcceptable', `only the following media types are accepted: ${offered.join(', ')}`);

@@ -12,6 +12,8 @@ import { Authorizer } from './authorization/authorizer.ts';
 import { bootstrap } from './bootstrap.ts';
 import type { Services } from './call.ts';
 import { ensureKubernetesService } from './kubernetes-service.ts';
+import { keepConsumers } from './consumers/keeper.ts';
+import { followDefinitions } from './custom-resources/definitions.ts';
 import { startRetention } from './retention.ts';
 import { ApiServer } from './server.ts';
 import { ObjectStore } from './store/object-store.ts';
@@ -92,6 +94,7 @@ export async function startApiServer(options: ApiServerOptions): Promise<{ port:
     );
   if (past)
     startRetention({ ...connection, natsUrl, keys, past, isLive: (uid) => store.hasUid(uid), signal: stopping.signal });
+  followDefinitions({ registry, store, logger, signal: stopping.signal });
   const readiness = async () => ({
     log: log.connected ? await fault(log.lastSequence()) : 'there is no connection to NATS',
     cache: shelves.log.stream.complete ? undefined : 'still filling',

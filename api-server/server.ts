@@ -11,7 +11,9 @@ import { authenticate } from './authentication/authenticator.ts';
 import type { Identity } from './authentication/identity.ts';
 import { impersonate } from './authentication/impersonation.ts';
 import { attributesOf } from './authorization/attributes.ts';
+import { warn } from './body.ts';
 import type { Call, Services } from './call.ts';
+import { knowsResource } from './custom-resources/definitions.ts';
 import { ApiDocuments } from './documents.ts';
 import {
   badRequest,
@@ -164,6 +166,7 @@ export class ApiServer {
       const call = this.#callOf({ request, response, url, target, identity, requestId });
       await (question ? question.answer(call) : this.#dispatch(call));
     } finally {
+      if (!(await knowsResource(this.#options.services, target))) throw noSuchPath();
       release?.();
     }
   }
@@ -210,6 +213,7 @@ export class ApiServer {
     const reason = reasonOf(request);
     const gone = new AbortController();
     this.#open.add(gone);
+    if (definition.custom?.deprecation !== undefined) warn({ response }, definition.custom.deprecation);
     response.once('close', () => {
       this.#open.delete(gone);
       // An abort costs as much as a small answer; after a complete one nobody is left to hear it.

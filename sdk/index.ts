@@ -1,6 +1,7 @@
 /**
  * The SDK's public face: what `import … from 'reckon/sdk'` gives. Built-in controllers are written with exactly this; docs/writing-a-controller.md is the tour.
  */
+export type * as ApiextensionsV1 from '../api-schemas/types/apiextensions-v1.ts';
 export type * as AppsV1 from '../api-schemas/types/apps-v1.ts';
 export type * as BatchV1 from '../api-schemas/types/batch-v1.ts';
 export type * as CoreV1 from '../api-schemas/types/core-v1.ts';
@@ -31,6 +32,7 @@ export {
   TerminalError,
   type Watch,
 } from './controller.ts';
+export { CUSTOM_RESOURCE_DEFINITIONS, isCustomNamespaced, resourceOf } from './custom-kinds.ts';
 export { HttpClient } from './http-client.ts';
 export { type ApiAccess, readKubeconfig } from './kubeconfig.ts';
 export { isEmptySelector, matchesSelector } from './label-selector.ts';

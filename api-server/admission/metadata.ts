@@ -22,7 +22,7 @@ export function validateMetadata(
     ...labelsFaults(metadata.labels, 'metadata.labels'),
     ...annotationsFaults(metadata.annotations, 'metadata.annotations'),
     ...ownerFaults(metadata),
-    ...finalizerFaults(metadata.finalizers),
+    ...finalizerFaults(metadata.finalizers, definition),
   ];
   if (metadata.generation !== undefined && metadata.generation < 0)
     faults.push(invalid('metadata.generation', metadata.generation, 'must be greater than or equal to 0'));
@@ -97,13 +97,18 @@ function ownerFaults(metadata: Partial<ObjectMetadata>): Fault[] {
 /** Finalizers without a domain that Kubernetes itself defines. */
 const STANDARD_FINALIZERS = new Set(['kubernetes', 'orphan', 'foregroundDeletion']);
 
-function finalizerFaults(finalizers: readonly string[] | undefined): Fault[] {
+function finalizerFaults(
+  finalizers: readonly string[] | undefined,
+  { group, custom }: Pick<ResourceDefinition, 'group' | 'custom'>,
+): Fault[] {
+  // Of kinds that are not Kubernetes' own any name will do that could be a label's.
+  const anyName = custom !== undefined || group === 'apiextensions.k8s.io';
   const faults: Fault[] = [];
   for (const [index, finalizer] of (finalizers ?? []).entries()) {
     const path = `metadata.finalizers[${index}]`;
     const complaints = qualifiedName(finalizer);
     faults.push(...complaints.map((says) => invalid(path, finalizer, says)));
-    if (complaints.length === 0 && !finalizer.includes('/') && !STANDARD_FINALIZERS.has(finalizer)) {
+    if (complaints.length === 0 && !anyName && !finalizer.includes('/') && !STANDARD_FINALIZERS.has(finalizer)) {
       faults.push(invalid(path, finalizer, 'name is neither a standard finalizer name nor is it fully qualified'));
     }
   }

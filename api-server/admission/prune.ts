@@ -80,11 +80,19 @@ class Decoder {
         return Array.isArray(value) ? this.#list(value, schema, struct) : this.#mismatch(value, schema, struct);
       case 'object':
       case undefined:
+        if (schema.anyOf) return this.#choice(value, schema, struct);
         if (isObject(value)) return this.#object(value, schema, struct);
         return schema.type ? this.#mismatch(value, schema, struct) : value;
       default:
         return schema.type satisfies never;
     }
+  }
+
+  /** A value that may be of several types (a schema, or true): the one that it is says how it is read. */
+  #choice(value: Json, schema: Schema, struct: string): Json {
+    const kind = value === null ? 'null' : Array.isArray(value) ? 'array' : typeof value;
+    const branch = schema.anyOf?.find(({ type }) => type === kind);
+    return branch ? this.value(value, branch, struct) : this.#mismatch(value, schema, struct);
   }
 
   #list(list: Json[], schema: Schema, struct: string): Json {

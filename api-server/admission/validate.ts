@@ -3,6 +3,7 @@
  * verb after decoding and defaulting, with the stored object on update. An empty list admits the object.
  */
 import type { ApiObject, ResourceDefinition } from '../../api-schemas/schema.ts';
+import { customFaults } from '../custom-resources/structure.ts';
 import { prepareConstraints, validateConstraints } from './constraints.ts';
 import type { Fault } from './fault.ts';
 import { validateMetadata } from './metadata.ts';
@@ -25,14 +26,18 @@ export function validate(
   definition: ResourceDefinition,
   options: ValidateOptions = {},
 ): Fault[] {
-  const faults = [...validateMetadata(object, old, definition), ...validateStructure(object, definition)];
+  const { schema, custom } = definition;
+  const structure = custom
+    ? customFaults(object, old, { schema, metadata: custom.metadata })
+    : validateStructure(object, definition);
+  const faults = [...validateMetadata(object, old, definition), ...structure];
   const skip = options.subresource === 'status' ? STATUS_ONLY : WITHOUT_METADATA;
-  const more = validateConstraints(object, definition.schema, { old, skip, known: faults });
+  const more = validateConstraints(object, schema, { old, skip, known: faults });
   return [...faults, ...more].slice(0, MAX_FAULTS);
 }
 
 /** Compiles what a kind's first write would otherwise wait for: some tens of milliseconds, once. */
 export function prepareValidation(definition: ResourceDefinition): void {
-  prepareStructure(definition);
+  if (!definition.custom) prepareStructure(definition);
   prepareConstraints(definition.schema);
 }

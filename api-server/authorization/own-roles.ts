@@ -30,6 +30,13 @@ const CONTROLLERS: Readonly<Record<string, Process>> = {
     // It gives roles what other roles hold, which is more than it holds itself.
     rules: [rule(RBAC_GROUP, ['clusterroles'], [...CHANGE, 'escalate'])],
   },
+  customresourcedefinitions: {
+    rules: [
+      rule('apiextensions.k8s.io', ['customresourcedefinitions', 'customresourcedefinitions/status'], CHANGE),
+      // The objects of a kind that ends.
+      rule('*', ['*'], ['delete', 'get']),
+    ],
+  },
   deployments: {
     rules: [
       rule('apps', ['deployments', 'deployments/status'], CHANGE),

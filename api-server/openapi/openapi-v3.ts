@@ -6,7 +6,7 @@ import type { Registry } from '../../api-schemas/registry.ts';
 import type { ResourceDefinition, Schema, Subresource } from '../../api-schemas/schema.ts';
 import { BODY_TYPES } from '../body.ts';
 import { KUBERNETES_VERSION } from '../discovery/discovery.ts';
-import { PATCH_TYPES } from '../verbs/patch.ts';
+import { patchTypesOf } from '../verbs/patch.ts';
 import { Components } from './components.ts';
 
 const META = 'io.k8s.apimachinery.pkg.apis.meta.v1.';
@@ -160,7 +160,7 @@ class Document {
           parameters: [...WRITE, FORCE],
           answer,
           body: { type: 'object' },
-          bodyTypes: PATCH_TYPES,
+          bodyTypes: patchTypesOf(definition),
         }),
       }),
       ...(verbs.includes('delete') && {

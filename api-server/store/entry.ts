@@ -20,9 +20,17 @@ export interface Entry {
   readonly fields: Readonly<Record<string, string>>;
   /** The object's JSON with `resourceVersion` in it. */
   readonly bytes: Buffer;
+  /** The entry as it stands in the log, where this one is how it reads under the present schema of a custom kind. */
+  readonly stored?: Entry;
 }
 
 export const entryId = (key: Pick<ObjectKey, 'namespace' | 'name'>): string => `${key.namespace}/${key.name}`;
+
+/** What a field selector compares. A field that became selectable after the entry was made is looked up in the object, once. */
+export function fieldOf(entry: Entry, path: string): string {
+  const fields = entry.fields as Record<string, string>;
+  return (fields[path] ??= fieldValue(decode(entry), path));
+}
 
 /** A fresh, mutable copy of the object. */
 export const decode = (entry: Entry): ApiObject => JSON.parse(entry.bytes.toString()) as ApiObject;

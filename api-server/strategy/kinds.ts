@@ -6,6 +6,7 @@ import type { ApiObject, ResourceDefinition } from '../../api-schemas/schema.ts'
 import { rbacKinds } from '../authorization/escalation.ts';
 import type { Call } from '../call.ts';
 import type { Queue } from '../store/turns.ts';
+import { customResourceDefinitions } from './custom-resource-definitions.ts';
 import { namespaces } from './namespaces.ts';
 import { nodes } from './nodes.ts';
 import { persistentVolumeClaims, persistentVolumes } from './persistent-volumes.ts';
@@ -41,6 +42,7 @@ const PLAIN: Kind = {};
 export function makeKinds(options: { services: ServiceRanges }): Kinds {
   const kinds: Readonly<Record<string, Kind>> = {
     ...rbacKinds,
+    'apiextensions.k8s.io/customresourcedefinitions': customResourceDefinitions,
     '/namespaces': namespaces,
     '/nodes': nodes,
     '/persistentvolumeclaims': persistentVolumeClaims,

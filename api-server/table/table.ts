@@ -106,7 +106,7 @@ function planOf(definition: ResourceDefinition): Plan {
   if (plan) return plan;
   plan = {
     definitions: columns.map(({ value: _, ...column }) => column),
-    values: columns.map((column) => valueOf(column, definition)),
+    values: columns.map((column) => (definition.custom ? customValueOf(column) : valueOf(column, definition))),
   };
   plans.set(columns, plan);
   return plan;
@@ -124,6 +124,29 @@ function valueOf(column: Column, { kind }: ResourceDefinition): ValueOf {
       : ({ metadata }) => metadata.name;
   }
   return (object, nowMs) => plainCell(findAll(object, column.value), column, nowMs);
+}
+
+/** A custom kind's column shows the first thing that its path finds, if that is of the column's type. */
+function customValueOf({ type, value: path }: Column): ValueOf {
+  if (path === '.metadata.name') return ({ metadata }) => metadata.name;
+  return (object, nowMs) => {
+    const [value] = findAll(object, path);
+    if (value === undefined) return null;
+    switch (type) {
+      case 'string':
+        return typeof value === 'string' ? value : JSON.stringify(value);
+      case 'date':
+        return typeof value === 'string' ? ageOf(value, nowMs) : null;
+      case 'integer':
+        return typeof value === 'number' ? Math.trunc(value) : null;
+      case 'number':
+        return typeof value === 'number' ? value : null;
+      case 'boolean':
+        return typeof value === 'boolean' ? value : null;
+      default:
+        return null;
+    }
+  };
 }
 
 /** What a path found, as the column's type wants it. */

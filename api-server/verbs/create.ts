@@ -6,7 +6,7 @@ import { GuardError } from '../../event-log/event-log.ts';
 import type { Attributes } from '../authorization/attributes.ts';
 import { readObject } from '../body.ts';
 import { keyOf, type Call } from '../call.ts';
-import { alreadyExists, badRequest, forbidden, notFound } from '../errors.ts';
+import { alreadyExists, badRequest, forbidden, methodNotAllowed, notFound } from '../errors.ts';
 import { sendEntry } from '../respond.ts';
 import { review } from '../reviews.ts';
 import { entryId, type Entry } from '../store/entry.ts';
@@ -35,11 +35,14 @@ export async function createObject(call: Call, proposed: ApiObject, options: Wri
   const { definition, services } = call;
   const { generateName } = proposed.metadata;
   const generated = !proposed.metadata.name && generateName !== undefined && generateName !== '';
+  requireLasting(call);
   await requireNamespace(call);
   if (options.verb === 'apply') services.authorizer.require(call.identity, creationOf(call));
   const cache = services.store.cache(definition);
+  // What is written is completed in place; another attempt begins with what was proposed.
+  const original = JSON.stringify(proposed);
   for (let attempt = 0; ; attempt++) {
-    const object = structuredClone(proposed);
+    const object = attempt === 0 ? proposed : (JSON.parse(original) as ApiObject);
     if (generated) object.metadata.name = generateName.slice(0, MAX_GENERATED_PREFIX) + suffix();
     const id = entryId(keyOf(call, object.metadata.name));
     const existing = cache.get(id);
@@ -60,6 +63,12 @@ export async function createObject(call: Call, proposed: ApiObject, options: Wri
 function creationOf({ target }: Call): Attributes {
   const { group, resource, subresource, namespace, name } = target;
   return { verb: 'create', group, resource, subresource, namespace, name };
+}
+
+/** Nothing is made of a kind that is on its way out. */
+function requireLasting({ definition }: Call): void {
+  if (definition.custom?.terminating)
+    throw methodNotAllowed('create', 'not allowed while custom resource definition is terminating');
 }
 
 /** An object can be made only in a namespace that exists and is not on its way out. */

@@ -3,6 +3,7 @@
  * https://kubernetes.io/docs/reference/using-api/api-concepts/#resource-versions
  */
 import { keyOf, type Call } from '../call.ts';
+import { present } from '../custom-resources/presentation.ts';
 import { badRequest, futureRevision, notFound } from '../errors.ts';
 import { standpoint, type Standpoint } from '../memory/moment.ts';
 import { sendEntry } from '../respond.ts';
@@ -45,7 +46,7 @@ export async function find(call: Call): Promise<Entry> {
   await readAtLeast(call, call.query.get('resourceVersion'));
   const entry = services.store.cache(definition).get(entryId(keyOf(call)));
   if (!entry) throw notFound(definition, target.name);
-  return entry;
+  return present(definition, entry);
 }
 
 /** Unset: everything acknowledged so far. `0`: whatever is at hand. N: N or newer. */

@@ -3,9 +3,10 @@
  */
 import { randomUUID } from 'node:crypto';
 import type { Call } from '../call.ts';
+import { presentAll } from '../custom-resources/presentation.ts';
 import { badRequest, expired, invalidOption } from '../errors.ts';
 import { sendList } from '../respond.ts';
-import type { Entry } from '../store/entry.ts';
+import { fieldOf, type Entry } from '../store/entry.ts';
 import { tooOld } from '../store/past.ts';
 import { METADATA_FIELDS, parseFieldSelector, parseLabelSelector } from '../store/selectors.ts';
 import { momentOf, parseRevision, readAtLeast } from './get.ts';
@@ -23,7 +24,7 @@ export function entryFilter(call: Pick<Call, 'query' | 'target' | 'definition'>)
   return (entry) =>
     (namespace === '' || entry.key.namespace === namespace) &&
     (!labels || labels(entry.labels)) &&
-    fields.every(({ field, value, negated }) => (entry.fields[field] === value) !== negated);
+    fields.every(({ field, value, negated }) => (fieldOf(entry, field) === value) !== negated);
 }
 
 /** A list whose remaining pages are still wanted. */
@@ -110,7 +111,7 @@ async function take(call: Call): Promise<Snapshot> {
     return { scope: scopeOf(call), revision, entries: filter ? entries.filter(filter) : entries, expiresAt };
   }
   await readAtLeast(call, query.get('resourceVersion'));
-  const entries = services.store.cache(definition).list();
+  const entries = presentAll(definition, services.store.cache(definition).list());
   return {
     scope: scopeOf(call),
     revision: services.store.stream(definition).position,

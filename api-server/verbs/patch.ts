@@ -2,7 +2,7 @@
  * PATCH in its four forms: JSON patch, merge patch, strategic merge patch and server-side apply, each computed on the newest object and computed again when another write came first.
  * https://kubernetes.io/docs/reference/using-api/api-concepts/#patch-and-update
  */
-import type { ApiObject, Schema } from '../../api-schemas/schema.ts';
+import type { ApiObject, ResourceDefinition, Schema } from '../../api-schemas/schema.ts';
 import { asObject, contentTypeOf, fieldValidationOf, readBody, type FieldValidation, type Undecoded } from '../body.ts';
 import { keyOf, managerOf, type Call } from '../call.ts';
 import { parseJson } from '../codec/json.ts';
@@ -28,8 +28,14 @@ export const PATCH_TYPES = [
   'application/apply-patch+yaml',
 ] as const;
 
+/** The forms that a kind takes: a strategic merge needs what only the authors of built-in kinds have said about their lists. */
+export const patchTypesOf = ({ custom }: Pick<ResourceDefinition, 'custom'>): readonly string[] =>
+  custom ? PATCH_TYPES.filter((type) => type !== 'application/strategic-merge-patch+json') : PATCH_TYPES;
+
 export async function patch(call: Call): Promise<void> {
   const contentType = contentTypeOf(call);
+  const offered = patchTypesOf(call.definition);
+  if (!offered.includes(contentType)) throw unsupportedMediaType(contentType, offered);
   const body = await readBody(call);
   const validation = fieldValidationOf(call);
   const entry =

@@ -5,6 +5,7 @@ import { GuardError } from '../../event-log/event-log.ts';
 import { readObject } from '../body.ts';
 import { keyOf, type Call } from '../call.ts';
 import { badRequest, staleWrite, StatusError } from '../errors.ts';
+import { present } from '../custom-resources/presentation.ts';
 import { sendEntry } from '../respond.ts';
 import { entryId, type Entry } from '../store/entry.ts';
 import type { ApiObject } from '../../api-schemas/schema.ts';
@@ -94,6 +95,6 @@ const AT_HAND = new URLSearchParams({ resourceVersion: '0' });
 
 /** What is at hand will do; only what seems not to exist is looked for in the log. */
 async function findForWrite(call: Call): Promise<Entry> {
-  const cache = call.services.store.cache(call.definition);
-  return cache.get(entryId(keyOf(call))) ?? find({ ...call, query: new URLSearchParams() });
+  const entry = call.services.store.cache(call.definition).get(entryId(keyOf(call)));
+  return entry ? present(call.definition, entry) : find({ ...call, query: new URLSearchParams() });
 }

@@ -3,7 +3,9 @@
  * projection's history. A client that reads too slowly is disconnected cleanly, and resumes from the last event it has seen.
  * https://kubernetes.io/docs/reference/using-api/api-concepts/#efficient-detection-of-changes
  */
+import type { ResourceDefinition } from '../../api-schemas/schema.ts';
 import type { Call } from '../call.ts';
+import { present, presentAll } from '../custom-resources/presentation.ts';
 import { badRequest, invalidOption, StatusError } from '../errors.ts';
 import { isTrue } from '../request.ts';
 import { openWatch, type WatchStream } from '../respond.ts';
@@ -37,11 +39,11 @@ export async function watch(call: Call): Promise<void> {
 
   // From here to the subscription nothing awaits, so no event can fall between what is sent and what is subscribed to.
   const recent = initial ? [] : cache.since(older.position);
-  const entries = initial ? cache.list() : [];
+  const entries = initial ? presentAll(definition, cache.list()) : [];
   const position = stream.position;
   const output = openWatch(call);
   if (!recent) return output.fail(tooOld(from));
-  const send = (event: WatchEvent) => forward(output, event, filter);
+  const send = (event: WatchEvent) => forward(output, presented(definition, event), filter);
   const timeoutSeconds = Number(query.get('timeoutSeconds')) || MIN_TIMEOUT_SECONDS * (1 + Math.random());
   const timer = setTimeout(() => output.end(), Math.min(timeoutSeconds * 1000, 2 ** 31 - 1));
   let waiting: WatchEvent[] | undefined = [];
@@ -87,6 +89,15 @@ function checkInitialEvents({ query }: Call): void {
   if (!query.has('sendInitialEvents') && match !== '')
     throw forbid('resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided');
 }
+
+const presented = (definition: ResourceDefinition, event: WatchEvent): WatchEvent =>
+  definition.custom
+    ? {
+        ...event,
+        entry: present(definition, event.entry),
+        ...(event.previous && { previous: present(definition, event.previous) }),
+      }
+    : event;
 
 /** A change as a watcher with this selector sees it: entering the selection is ADDED, leaving it is DELETED. */
 function forward(output: WatchStream, event: WatchEvent, filter: EntryPredicate | undefined): void {

@@ -128,7 +128,7 @@ async function completeNew(
     verb: options.verb,
     plane: 'desired',
     guard: options.guard,
-    object,
+    object: asStored(definition, object),
     allocates: newClaims(kind, object, undefined),
     alongside,
     ...provenance(call),
@@ -195,12 +195,12 @@ async function completeChange(call: Call, entry: Entry, proposed: ApiObject, opt
   kind.beforeDefaults?.(object, old);
   applyDefaults(object, definition.schema);
   await kind.prepareUpdate?.(object, old, call);
-  if (definition.hasGeneration && contentChanged(object, old))
+  if (definition.hasGeneration && contentChanged(object, old, hasStatus(call)))
     object.metadata.generation = (old.metadata.generation ?? 0) + 1;
   check(call, object, old, options);
   own(object, ownership(call, old, object, options));
   object.metadata.resourceVersion = String(entry.sequence);
-  if (unchanged(object, old)) return entry;
+  if (unchanged(object, old) && isStoredAsWanted(definition, entry)) return entry;
   await kind.admit?.(object, old, call);
   const alongside = await charges(call, object, old);
   if (isDryRun(call)) return unstored(call, object, entry.sequence);
@@ -211,7 +211,7 @@ async function completeChange(call: Call, entry: Entry, proposed: ApiObject, opt
     verb: finished ? 'delete' : options.verb,
     plane: finished ? 'desired' : planeOf(object, old),
     guard: entry.sequence,
-    object,
+    object: asStored(definition, object),
     allocates: newClaims(kind, object, old),
     alongside,
     ...provenance(call),
@@ -251,12 +251,22 @@ const withoutBookkeeping = (object: ApiObject): Record<string, unknown> => {
   return { ...object, metadata };
 };
 
-/** Anything but metadata and status: what `metadata.generation` counts. */
-function contentChanged(object: ApiObject, old: ApiObject): boolean {
-  const { metadata: _, status: __, ...content } = object;
-  const { metadata: ___, status: ____, ...oldContent } = old;
-  return !isDeepStrictEqual(content, oldContent);
+/** Anything but metadata and status: what `metadata.generation` counts. A status that has no subresource of its own is content like any other. */
+function contentChanged(object: ApiObject, old: ApiObject, hasStatus: boolean): boolean {
+  const content = ({ metadata: _, ...rest }: ApiObject): Record<string, unknown> => {
+    if (hasStatus) delete rest['status'];
+    return rest;
+  };
+  return !isDeepStrictEqual(content(object), content(old));
 }
+
+/** The objects of a custom kind are all stored in one version, whichever they are written in. */
+const asStored = ({ group, custom }: ResourceDefinition, object: ApiObject): ApiObject =>
+  custom ? { ...object, apiVersion: `${group}/${custom.storageVersion}` } : object;
+
+/** Otherwise a write that changes nothing brings the object into the version that is stored now. */
+const isStoredAsWanted = ({ group, custom }: ResourceDefinition, { stored, apiVersion }: Entry): boolean =>
+  !custom || (stored?.apiVersion ?? apiVersion) === `${group}/${custom.storageVersion}`;
 
 function planeOf(object: ApiObject, old: ApiObject): Plane {
   const { status: _, ...wanted } = withoutBookkeeping(object);

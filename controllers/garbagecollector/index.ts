@@ -5,6 +5,8 @@ import { loadRegistry } from '../../api-schemas/registry.ts';
 import {
   EVERY_RESOURCE,
   groupOf,
+  isCustomNamespaced,
+  resourceOf,
   sameJson,
   type ApiObject,
   type Controller,
@@ -37,8 +39,12 @@ function stateOf(
   const { apiVersion, kind, name, uid } = reference;
   if (UNSEEN.has(`${apiVersion}/${kind}`)) return 'solid';
   const owner = world.byUid(uid);
+  const isOwnerNamespaced = (): boolean =>
+    isNamespaced(apiVersion, kind) ??
+    isCustomNamespaced(groupOf(apiVersion), kind, world) ??
+    Boolean(owner?.metadata.namespace);
   // An object outside of namespaces cannot be owned by one inside: whether such an owner stands cannot be told, so it is never held to be gone.
-  if (!namespace && (isNamespaced(apiVersion, kind) ?? Boolean(owner?.metadata.namespace))) return 'solid';
+  if (!namespace && isOwnerNamespaced()) return 'solid';
   const isIt =
     owner?.kind === kind && owner.metadata.name === name && groupOf(owner.apiVersion) === groupOf(apiVersion);
   // An owner in another namespace is no owner.
@@ -49,7 +55,10 @@ function stateOf(
 const dependentsOf = (uid: string | undefined, world: World) =>
   uid === undefined
     ? []
-    : world.list(EVERY_RESOURCE, { ownerUid: uid }).map((object) => ({ key: world.keyOf(object), object }));
+    : world.list(EVERY_RESOURCE, { ownerUid: uid }).map((object) => {
+        const key = world.keyOf(object);
+        return { key, object, resource: resourceOf(key, object, world) };
+      });
 
 const departureOf = ({ metadata }: ApiObject) => [metadata.deletionTimestamp, metadata.finalizers];
 
@@ -91,7 +100,15 @@ export function makeController(isNamespaced: IsNamespaced): Controller<ApiObject
         state: stateOf(reference, namespace, { world, isNamespaced }),
       }));
       const matters = isLeaving || owners.some(({ state }) => state === 'waiting');
-      return { desired: object, observed: { key, owners, dependents: matters ? dependentsOf(uid, world) : [] } };
+      return {
+        desired: object,
+        observed: {
+          key,
+          resource: resourceOf(key, object, world),
+          owners,
+          dependents: matters ? dependentsOf(uid, world) : [],
+        },
+      };
     },
     reconcile,
   };

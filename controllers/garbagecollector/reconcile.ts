@@ -15,10 +15,13 @@ export interface Owner {
 export interface Dependent {
   readonly key: ObjectKey;
   readonly object: ApiObject;
+  /** How the API is asked about it. */
+  readonly resource: ResourceRef;
 }
 
 export interface Observed {
   readonly key: ObjectKey;
+  readonly resource: ResourceRef;
   readonly owners: readonly Owner[];
   /** Looked up only where the object is being deleted, or an owner waits for it. */
   readonly dependents: readonly Dependent[];
@@ -29,31 +32,22 @@ export const ORPHAN = 'orphan';
 /** Done in one plan; the rest follows as these are done. */
 const MAX_ACTIONS = 200;
 
-export function reconcile(object: ApiObject, { key, owners, dependents }: Observed): Plan<ApiAction> {
-  if (object.metadata.deletionTimestamp) return { actions: deleting(object, key, dependents).slice(0, MAX_ACTIONS) };
-  return { actions: owned(object, key, owners, dependents) };
+export function reconcile(object: ApiObject, { key, resource, owners, dependents }: Observed): Plan<ApiAction> {
+  const target = { object, key, resource };
+  if (object.metadata.deletionTimestamp) return { actions: deleting(target, dependents).slice(0, MAX_ACTIONS) };
+  return { actions: owned(target, owners, dependents) };
 }
-
-const resourceOf = ({ group, resource }: ObjectKey, { apiVersion }: ApiObject): ResourceRef => ({
-  group,
-  version: apiVersion.split('/').at(-1) ?? 'v1',
-  resource,
-});
 
 const place = ({ namespace, name }: ObjectKey) => ({ ...(namespace !== '' && { namespace }), name });
 
-function deleting(object: ApiObject, key: ObjectKey, dependents: readonly Dependent[]): ApiAction[] {
+function deleting(target: Dependent, dependents: readonly Dependent[]): ApiAction[] {
+  const { object } = target;
   const finalizers = object.metadata.finalizers ?? [];
   const { uid = '' } = object.metadata;
   if (finalizers.includes(ORPHAN)) {
-    if (dependents.length === 0) return [release(object, key, ORPHAN, 'its dependents have been let go')];
+    if (dependents.length === 0) return [release(target, ORPHAN, 'its dependents have been let go')];
     return dependents.map((dependent) =>
-      disown(
-        dependent.object,
-        dependent.key,
-        [uid],
-        `${object.kind} ${object.metadata.name} was deleted and leaves its dependents be`,
-      ),
+      disown(dependent, [uid], `${object.kind} ${object.metadata.name} was deleted and leaves its dependents be`),
     );
   }
   if (!finalizers.includes(FOREGROUND)) return [];
@@ -62,29 +56,25 @@ function deleting(object: ApiObject, key: ObjectKey, dependents: readonly Depend
       metadata.uid !== uid &&
       metadata.ownerReferences?.some((reference) => reference.uid === uid && reference.blockOwnerDeletion),
   );
-  if (!isBlocked) return [release(object, key, FOREGROUND, 'no dependent holds it any longer')];
+  if (!isBlocked) return [release(target, FOREGROUND, 'no dependent holds it any longer')];
   // Each dependent decides for itself whether another owner keeps it; see `owned`.
   return [];
 }
 
-function owned(
-  object: ApiObject,
-  key: ObjectKey,
-  owners: readonly Owner[],
-  dependents: readonly Dependent[],
-): ApiAction[] {
+function owned(target: Dependent, owners: readonly Owner[], dependents: readonly Dependent[]): ApiAction[] {
+  const { object, key, resource } = target;
   const lost = owners.filter(({ state }) => state !== 'solid');
   if (lost.length === 0) return [];
   const names = lost.map(({ reference }) => `${reference.kind} ${reference.name}`).join(', ');
   if (lost.length < owners.length) {
     const uids = lost.map(({ reference }) => reference.uid);
-    return [disown(object, key, uids, `${names} is gone, and another owner keeps it`)];
+    return [disown(target, uids, `${names} is gone, and another owner keeps it`)];
   }
   const { uid = '', resourceVersion, finalizers = [], ownerReferences = [] } = object.metadata;
   const awaited = lost.some(({ state }) => state === 'waiting') && dependents.length > 0;
   // Owners that own each other in a ring would wait for one another for ever.
   const inRing = awaited && dependents.some(({ object: dependent }) => isLeavingInForeground(dependent));
-  if (inRing && ownerReferences.some(({ blockOwnerDeletion }) => blockOwnerDeletion)) return [unblock(object, key)];
+  if (inRing && ownerReferences.some(({ blockOwnerDeletion }) => blockOwnerDeletion)) return [unblock(target)];
   const propagationPolicy = awaited
     ? 'Foreground'
     : finalizers.includes(ORPHAN)
@@ -98,7 +88,7 @@ function owned(
   return [
     {
       verb: 'delete',
-      resource: resourceOf(key, object),
+      resource,
       ...place(key),
       uid,
       // Somebody may have taken it over meanwhile.
@@ -113,7 +103,7 @@ export const isLeavingInForeground = ({ metadata }: ApiObject): boolean =>
   metadata.deletionTimestamp !== undefined && (metadata.finalizers ?? []).includes(FOREGROUND);
 
 /** Lets owners end before it. */
-function unblock(object: ApiObject, key: ObjectKey): ApiAction {
+function unblock({ object, key, resource }: Dependent): ApiAction {
   const { uid, resourceVersion, ownerReferences = [] } = object.metadata;
   const patch = {
     metadata: {
@@ -123,20 +113,20 @@ function unblock(object: ApiObject, key: ObjectKey): ApiAction {
     },
   };
   const because = 'it owns what owns it, and each would wait for the other';
-  return { verb: 'patch', resource: resourceOf(key, object), ...place(key), patch, because };
+  return { verb: 'patch', resource, ...place(key), patch, because };
 }
 
 /** Takes owner references off. The resourceVersion guards against a reference that came meanwhile. */
-function disown(object: ApiObject, key: ObjectKey, uids: readonly string[], because: string): ApiAction {
+function disown({ object, key, resource }: Dependent, uids: readonly string[], because: string): ApiAction {
   const { uid, resourceVersion, ownerReferences = [] } = object.metadata;
   const rest = ownerReferences.filter((reference) => !uids.includes(reference.uid));
   const metadata = { uid, resourceVersion, ownerReferences: rest.length > 0 ? rest : null };
-  return { verb: 'patch', resource: resourceOf(key, object), ...place(key), patch: { metadata }, because };
+  return { verb: 'patch', resource, ...place(key), patch: { metadata }, because };
 }
 
 /** Takes a finalizer off, and so lets the object end. */
-function release(object: ApiObject, key: ObjectKey, finalizer: string, because: string): ApiAction {
+function release({ object, key, resource }: Dependent, finalizer: string, because: string): ApiAction {
   const { uid, resourceVersion, finalizers = [] } = object.metadata;
   const metadata = { uid, resourceVersion, finalizers: finalizers.filter((name) => name !== finalizer) };
-  return { verb: 'patch', resource: resourceOf(key, object), ...place(key), patch: { metadata }, because };
+  return { verb: 'patch', resource, ...place(key), patch: { metadata }, because };
 }

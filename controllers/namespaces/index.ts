@@ -1,7 +1,7 @@
 /**
  * Namespaces: deleting one removes everything in it, whatever its kind.
  */
-import { EVERY_RESOURCE, keyIn, timestamp, type ApiAction, type Controller } from '../../sdk/index.ts';
+import { EVERY_RESOURCE, keyIn, resourceOf, timestamp, type ApiAction, type Controller } from '../../sdk/index.ts';
 import { NAMESPACES, reconcile, type NamespaceObject, type Observed, type SweepAction } from './reconcile.ts';
 
 const EPHEMERAL = [
@@ -27,7 +27,10 @@ export const controller: Controller<NamespaceObject, Observed, ApiAction | Sweep
     if (!namespace) return undefined;
     const terminating = namespace.metadata.deletionTimestamp !== undefined;
     const contents = terminating
-      ? world.list(EVERY_RESOURCE, { namespace: key.name }).map((object) => ({ key: world.keyOf(object), object }))
+      ? world.list(EVERY_RESOURCE, { namespace: key.name }).map((object) => {
+          const contentKey = world.keyOf(object);
+          return { key: contentKey, object, resource: resourceOf(contentKey, object, world) };
+        })
       : [];
     return { desired: namespace, observed: { contents, now: timestamp(nowMs) } };
   },

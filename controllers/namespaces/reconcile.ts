@@ -3,13 +3,22 @@
  * https://kubernetes.io/docs/concepts/overview/working-with-objects/namespaces/
  */
 import type { Namespace, NamespaceCondition } from '../../api-schemas/types/core-v1.ts';
-import { milliseconds, type ApiAction, type ApiObject, type ObjectKey, type Plan } from '../../sdk/index.ts';
+import {
+  milliseconds,
+  type ApiAction,
+  type ApiObject,
+  type ObjectKey,
+  type Plan,
+  type ResourceRef,
+} from '../../sdk/index.ts';
 
 export type NamespaceObject = Namespace & ApiObject;
 
 export interface Content {
   readonly key: ObjectKey;
   readonly object: ApiObject;
+  /** How the API is asked about it. */
+  readonly resource: ResourceRef;
 }
 
 /** Removes what lives in the ephemeral stream, Events and Leases, which the World does not hold. */
@@ -43,7 +52,7 @@ export function reconcile(namespace: NamespaceObject, { contents, now }: Observe
   const because = `namespace ${name} is being deleted`;
   if (contents.length > 0) {
     const untouched = contents.filter(({ object }) => !object.metadata.deletionTimestamp).slice(0, MAX_DELETES);
-    if (untouched.length > 0) return { actions: untouched.map(({ key, object }) => deletion(key, object, because)) };
+    if (untouched.length > 0) return { actions: untouched.map((content) => deletion(content, because)) };
     const late = contents.filter(({ object }) => isLate(object, now));
     // What ends by itself in a moment is not worth a word; each word would be a write for every object that goes.
     if (late.length === 0) return { actions: [], requeueAfterMs: LATE_MS };
@@ -68,13 +77,12 @@ export function reconcile(namespace: NamespaceObject, { contents, now }: Observe
   };
 }
 
-function deletion({ group, resource, namespace, name }: ObjectKey, object: ApiObject, because: string): ApiAction {
-  const version = object.apiVersion.split('/').at(-1) ?? 'v1';
+function deletion({ key, object, resource }: Content, because: string): ApiAction {
   return {
     verb: 'delete',
-    resource: { group, version, resource },
-    namespace,
-    name,
+    resource,
+    namespace: key.namespace,
+    name: key.name,
     uid: object.metadata.uid ?? '',
     propagationPolicy: 'Background',
     because,

@@ -2,6 +2,7 @@
  * Which rule in code belongs to which type. Read by `constraints.ts`. What CEL can say exactly stands in the schema; a rule is code where it compares quantities, matches selectors, or has to point at the very item
  * that is wrong. To add one: write it in the file of its subject and name its type here.
  */
+import { customResourceDefinition } from '../../custom-resources/definition-rules.ts';
 import { configMap, secret } from './configuration.ts';
 import { labelSelector } from './label-selector.ts';
 import { podSpec, podTemplate } from './pod-spec.ts';
@@ -21,6 +22,7 @@ import {
 } from './workloads.ts';
 
 export const rules: ReadonlyMap<string, Rule> = new Map<string, Rule>([
+  ['io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.CustomResourceDefinition', customResourceDefinition],
   ['io.k8s.api.core.v1.ConfigMap', configMap],
   ['io.k8s.api.core.v1.Secret', secret],
   ['io.k8s.api.core.v1.Pod', podUpdate],

@@ -1,0 +1,132 @@
+/**
+ * What a CustomResourceDefinition adds to the API: a ResourceDefinition for each served version, after which the generic path needs to know nothing more. Pure. Called by `definitions.ts` for every definition that is
+ * established, and by the reads of the past for those that no longer are.
+ */
+import type { Registry } from '../../api-schemas/registry.ts';
+import type { Column, ResourceDefinition, Subresource } from '../../api-schemas/schema.ts';
+import type {
+  CustomResourceDefinition,
+  CustomResourceDefinitionNames,
+  CustomResourceDefinitionVersion,
+} from '../../api-schemas/types/apiextensions-v1.ts';
+import { schemaOfKind, type KindSchemas, type SchemaProps } from './schema-of-kind.ts';
+
+const VERBS = ['create', 'delete', 'deletecollection', 'get', 'list', 'patch', 'update', 'watch'];
+const PART_VERBS = ['get', 'patch', 'update'];
+
+const NAME_COLUMN: Column = {
+  name: 'Name',
+  type: 'string',
+  format: 'name',
+  priority: 0,
+  description: 'Name of the object, unique among its kind in its namespace.',
+  value: '.metadata.name',
+};
+/** What a kind without columns of its own shows. */
+const AGE_COLUMN: Column = {
+  name: 'Age',
+  type: 'date',
+  format: '',
+  priority: 0,
+  description: 'When the object was created.',
+  value: '.metadata.creationTimestamp',
+};
+
+export const isEstablished = ({ status }: CustomResourceDefinition): boolean => hasCondition(status, 'Established');
+
+const hasCondition = (status: CustomResourceDefinition['status'], type: string): boolean =>
+  status?.conditions?.some((condition) => condition.type === type && condition.status === 'True') ?? false;
+
+/** Every version that is served. `parse` reads the same definition again: a schema is made when it is first asked for, and until then takes no room. */
+export function resourceDefinitions(
+  definition: CustomResourceDefinition,
+  registry: Registry,
+  parse: () => CustomResourceDefinition = () => definition,
+): ResourceDefinition[] {
+  return definition.spec.versions
+    .filter(({ served }) => served)
+    .map((version) => resourceDefinition(definition, version, registry, parse));
+}
+
+function resourceDefinition(
+  { metadata, spec, status }: CustomResourceDefinition,
+  version: CustomResourceDefinitionVersion,
+  registry: Registry,
+  parse: () => CustomResourceDefinition,
+): ResourceDefinition {
+  const { group, scope } = spec;
+  const names: CustomResourceDefinitionNames = { ...spec.names, ...status?.acceptedNames };
+  const { plural, kind, singular = kind.toLowerCase(), listKind = `${kind}List` } = names;
+  const deprecation = deprecationOf(group, kind, version);
+  let schemas: KindSchemas | undefined;
+  const made = (): KindSchemas => {
+    const found = parse().spec.versions.find(({ name }) => name === version.name);
+    const props = found?.schema?.openAPIV3Schema as SchemaProps | undefined;
+    return (schemas ??= schemaOfKind(
+      props,
+      [...group.split('.').toReversed(), version.name, kind].join('.'),
+      registry,
+    ));
+  };
+  return {
+    group,
+    version: version.name,
+    resource: plural,
+    singular,
+    kind,
+    listKind,
+    namespaced: scope === 'Namespaced',
+    verbs: VERBS,
+    shortNames: names.shortNames ?? [],
+    categories: names.categories ?? [],
+    subresources: subresourcesOf(version, kind, group),
+    ...(version.subresources?.scale && { scale: version.subresources.scale }),
+    columns: columnsOf(version),
+    selectableFields: (version.selectableFields ?? []).map(({ jsonPath }) => jsonPath.replace(/^\./, '')),
+    storage: 'log',
+    sealed: [],
+    hasGeneration: true,
+    get schema() {
+      return made().schema;
+    },
+    custom: {
+      definition: metadata.name ?? '',
+      storageVersion: spec.versions.find(({ storage }) => storage)?.name ?? version.name,
+      terminating: metadata.deletionTimestamp !== undefined || hasCondition(status, 'Terminating'),
+      ...(deprecation !== undefined && { deprecation }),
+      get metadata() {
+        return made().metadata;
+      },
+    },
+  };
+}
+
+const deprecationOf = (
+  group: string,
+  kind: string,
+  { name, deprecated, deprecationWarning }: CustomResourceDefinitionVersion,
+): string | undefined =>
+  deprecated === true ? (deprecationWarning ?? `${group}/${name} ${kind} is deprecated`) : undefined;
+
+function subresourcesOf(version: CustomResourceDefinitionVersion, kind: string, group: string): Subresource[] {
+  const { status, scale } = version.subresources ?? {};
+  return [
+    ...(scale ? [{ name: 'scale', kind: 'Scale', group: 'autoscaling', version: 'v1', verbs: PART_VERBS }] : []),
+    ...(status ? [{ name: 'status', kind, group, version: version.name, verbs: PART_VERBS }] : []),
+  ];
+}
+
+function columnsOf({ additionalPrinterColumns: given = [] }: CustomResourceDefinitionVersion): Column[] {
+  if (given.length === 0) return [NAME_COLUMN, AGE_COLUMN];
+  return [
+    NAME_COLUMN,
+    ...given.map(({ name, type, format = '', priority = 0, description, jsonPath }) => ({
+      name,
+      type,
+      format,
+      priority,
+      description: description ?? `Custom resource definition column (in JSONPath format): ${jsonPath}`,
+      value: jsonPath,
+    })),
+  ];
+}
