@@ -5,9 +5,10 @@ import { methodNotAllowed } from '../errors.ts';
 import { get } from '../verbs/get.ts';
 import { patch } from '../verbs/patch.ts';
 import { update } from '../verbs/update.ts';
+import { credentials, position } from '../consumers/credentials.ts';
 import { binding } from './binding.ts';
 import { eviction } from './eviction.ts';
-import { log, stream } from './pod-streams.ts';
+import { log, portForward, stream, upgradeRequired } from './pod-streams.ts';
 import { scale } from './scale.ts';
 import { token } from './token.ts';
 
@@ -35,6 +36,11 @@ export const subresources: Readonly<Record<string, Handler>> = {
   eviction,
   log,
   token,
+  credentials,
+  position,
+  exec: upgradeRequired,
+  attach: upgradeRequired,
+  portforward: upgradeRequired,
 };
 
 /** Those that take over the connection. */
@@ -42,4 +48,5 @@ export const upgrades: ReadonlyMap<string, (call: Call, upgrade: { socket: Duple
   new Map([
     ['exec', stream],
     ['attach', stream],
+    ['portforward', portForward],
   ]);

@@ -8,6 +8,7 @@ import type { Node } from '../../api-schemas/types/core-v1.ts';
 import type { Call } from '../call.ts';
 import { badRequest, unavailable } from '../errors.ts';
 import { decode, entryId } from '../store/entry.ts';
+import { join } from './join.ts';
 
 export interface NodeTls {
   readonly ca: string;
@@ -70,43 +71,60 @@ export class NodeConnections {
   }
 
   /** Hands an upgraded connection over to the node's agent and joins the two ends. Resolves when both are closed. */
-  upgrade(
+  async upgrade(
     address: NodeAddress,
     path: string,
     client: { request: IncomingMessage; socket: Duplex; head: Buffer },
   ): Promise<void> {
     const { request, socket, head } = client;
+    const answer = await this.#switch(address, path, {
+      method: request.method ?? 'GET',
+      headers: upgradeHeaders(request),
+    });
+    socket.write(rawHead(answer.response));
+    if (answer.head.length > 0) socket.write(answer.head);
+    if (!answer.upstream) {
+      answer.response.pipe(socket);
+      return;
+    }
+    if (head.length > 0) answer.upstream.write(head);
+    await join(answer.upstream, socket);
+  }
+
+  /** A plain connection that the node's agent makes to one of its pods. Rejects with what the agent says against it. */
+  async connect(address: NodeAddress, path: string): Promise<Duplex> {
+    const headers = { connection: 'Upgrade', upgrade: 'tcp' };
+    const { upstream, head, response } = await this.#switch(address, path, { method: 'GET', headers });
+    if (!upstream) throw unavailable(await messageIn(response));
+    if (head.length > 0) upstream.unshift(head);
+    return upstream;
+  }
+
+  /** Without `upstream`, the agent has refused: the response says why. */
+  #switch(
+    address: NodeAddress,
+    path: string,
+    asked: { method: string; headers: Record<string, string> },
+  ): Promise<{ response: IncomingMessage; upstream?: Duplex; head: Buffer }> {
     return new Promise((resolve, reject) => {
       const outgoing = httpsRequest({
         ...address,
         ...this.#tls,
+        ...asked,
         path,
         agent: false,
         timeout: CONNECT_TIMEOUT_MS,
         checkServerIdentity: () => undefined,
-        headers: upgradeHeaders(request),
       });
       outgoing.on('timeout', () => outgoing.destroy(new Error(`no answer within ${CONNECT_TIMEOUT_MS} ms`)));
       outgoing.on('error', (error) =>
         reject(unavailable(`the node's agent did not answer: ${error.message}`, { cause: error })),
       );
-      outgoing.on('response', (response) => {
-        socket.write(rawHead(response));
-        response.pipe(socket);
-        response.on('end', resolve);
-      });
-      outgoing.on('upgrade', (response, upstream, upstreamHead) => {
+      outgoing.on('response', (response) => resolve({ response, head: Buffer.alloc(0) }));
+      outgoing.on('upgrade', (response, upstream, head) => {
         upstream.setTimeout(0);
-        socket.write(rawHead(response));
-        if (upstreamHead.length > 0) socket.write(upstreamHead);
-        if (head.length > 0) upstream.write(head);
-        upstream.pipe(socket).pipe(upstream);
-        const close = () => {
-          upstream.destroy();
-          socket.destroy();
-          resolve();
-        };
-        for (const end of [upstream, socket]) end.on('error', close).on('close', close);
+        upstream.on('error', () => upstream.destroy());
+        resolve({ response, upstream, head });
       });
       outgoing.end();
     });
@@ -117,7 +135,7 @@ export class NodeConnections {
   }
 }
 
-/** The client's own WebSocket handshake, without what belongs to the hop. */
+/** The client's own handshake, of WebSocket or SPDY, without what belongs to the hop. */
 function upgradeHeaders(request: IncomingMessage): Record<string, string> {
   const kept: Record<string, string> = { connection: 'Upgrade' };
   for (const name of [
@@ -126,11 +144,25 @@ function upgradeHeaders(request: IncomingMessage): Record<string, string> {
     'sec-websocket-version',
     'sec-websocket-protocol',
     'sec-websocket-extensions',
+    'x-stream-protocol-version',
   ]) {
     const value = request.headers[name];
     if (typeof value === 'string') kept[name] = value;
   }
   return kept;
+}
+
+const MAX_REFUSAL_BYTES = 16 * 1024;
+
+/** The message of the Status that the agent refuses with. */
+async function messageIn(response: IncomingMessage): Promise<string> {
+  let text = '';
+  for await (const chunk of response) if (text.length < MAX_REFUSAL_BYTES) text += String(chunk);
+  try {
+    return (JSON.parse(text) as { message: string }).message;
+  } catch {
+    return text;
+  }
 }
 
 function rawHead(response: IncomingMessage): string {

@@ -1,5 +1,5 @@
 /**
- * What a running pod says and hears: `log` as a plain stream, `exec` and `attach` over WebSocket, all answered by the agent of the pod's node. The API server decides who may, and which container is meant; the bytes pass through.
+ * What a running pod says and hears: `log` as a plain stream, `exec`, `attach` and `portforward` over WebSocket or SPDY, all answered by the agent of the pod's node. The API server decides who may, and which container is meant; the bytes pass through.
  */
 import type { Duplex } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
@@ -56,6 +56,19 @@ export async function log(call: Call): Promise<void> {
   call.response.flushHeaders();
   await pipeline(answer, call.response).catch(() => call.response.destroy());
 }
+
+/** `portforward`; which ports is said in the stream, or by `ports` for clients that speak in channels. */
+export async function portForward(call: Call, upgrade: { socket: Duplex; head: Buffer }): Promise<void> {
+  const { metadata, spec } = decode(await find(call)) as unknown as Pod;
+  const { namespace, name, uid } = metadata;
+  if (!spec?.nodeName) throw badRequest(`pod ${name} does not have a host assigned`);
+  const { nodes } = call.services;
+  const path = `/portForward/${namespace}/${name}/${uid}?${passedOn(call.query, ['ports'])}`;
+  await nodes.upgrade(nodes.addressOf(call, spec.nodeName), path, { request: call.request, ...upgrade });
+}
+
+/** What a plain request to such a subresource is told. */
+export const upgradeRequired = (): Promise<never> => Promise.reject(badRequest('Upgrade request required'));
 
 /** `exec` and `attach`; the connection has asked to be upgraded. */
 export async function stream(call: Call, upgrade: { socket: Duplex; head: Buffer }): Promise<void> {

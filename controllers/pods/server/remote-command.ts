@@ -1,40 +1,93 @@
 /**
- * One exec or attach over a WebSocket, in the framing of Kubernetes' remote commands: the first byte of each message is its channel. v5 can also close a channel, which is how a client says that its input has
- * ended. https://github.com/kubernetes/enhancements/tree/master/keps/sig-api-machinery/4006-transition-spdy-to-websockets
+ * One exec or attach: the streams of a client joined with those of a command, whichever way they came (channels.ts, spdy/session.ts), and how it ended. Called by upgrades.ts.
  */
-import type { Readable } from 'node:stream';
-import { finished } from 'node:stream/promises';
+import type { Duplex, Readable, Writable } from 'node:stream';
+import { pipeline } from 'node:stream/promises';
 import type { WebSocket } from 'ws';
 import type { ContainerRuntime, Session } from '../../../runtime/container-runtime.ts';
+import { Channels } from './channels.ts';
+import { SpdySession, type SpdyStream } from './spdy/session.ts';
 
-/** Best first. */
-export const SUBPROTOCOLS = ['v5.channel.k8s.io', 'v4.channel.k8s.io'] as const;
+/** Of commands over SPDY: the one that also tells the exit code. */
+export const COMMAND_PROTOCOL = 'v4.channel.k8s.io';
 
-const STDIN = 0;
-const STDOUT = 1;
-const STDERR = 2;
-const ERROR = 3;
-const RESIZE = 4;
-const CLOSE = 255;
+const STREAMS = ['stdin', 'stdout', 'stderr', 'error', 'resize'] as const;
+type StreamName = (typeof STREAMS)[number];
+/** In which the client has to open all of its SPDY streams. */
+const STREAMS_TIMEOUT_MS = 30_000;
+/** A terminal's size is a short JSON object. */
+const MAX_SIZE_TEXT = 1_024;
 
-/** The reader is slower than the command: the command waits. */
-const HIGH_WATER_BYTES = 1 << 20;
-const DRAIN_POLL_MS = 20;
+export interface RemoteCommand {
+  readonly runtime: ContainerRuntime;
+  readonly kind: 'exec' | 'attach';
+  readonly containerId: string;
+  readonly query: URLSearchParams;
+}
 
-export async function runRemoteCommand(
-  runtime: ContainerRuntime,
-  options: { webSocket: WebSocket; kind: 'exec' | 'attach'; containerId: string; query: URLSearchParams },
-): Promise<void> {
-  const { webSocket, kind, containerId, query } = options;
-  const asked = (name: string): boolean => query.get(name) === 'true' || query.get(name) === '1';
-  const tty = asked('tty');
-  const streams = { tty, stdin: asked('stdin'), stdout: asked('stdout'), stderr: asked('stderr') && !tty };
-  const waiting: Buffer[] = [];
-  let deliver = (message: Buffer): void => void waiting.push(message);
-  webSocket.on('message', (data: Buffer) => deliver(Buffer.from(data)));
+/** `error` takes a Status at the end; the others are there where they were asked for. */
+interface ClientStreams {
+  readonly stdin?: Readable;
+  readonly stdout?: Writable;
+  readonly stderr?: Writable;
+  readonly error: Writable;
+  readonly resize?: Readable;
+}
+
+/** Which streams the request asks for; with a terminal, errors come with the output. */
+function asked(query: URLSearchParams) {
+  const isTrue = (name: string): boolean => query.get(name) === 'true' || query.get(name) === '1';
+  const tty = isTrue('tty');
+  return { tty, stdin: isTrue('stdin'), stdout: isTrue('stdout'), stderr: isTrue('stderr') && !tty };
+}
+
+/** The first channels of a WebSocket are the streams, in the order of their names. */
+export async function runOverChannels(webSocket: WebSocket, command: RemoteCommand): Promise<void> {
+  const channels = new Channels(webSocket, STREAMS.length);
+  const wanted = asked(command.query);
+  const of = (name: StreamName): Duplex => channels.of(STREAMS.indexOf(name));
   // The client waits for the first message to know that it is connected.
-  webSocket.send(Buffer.from([streams.stdout ? STDOUT : streams.stderr ? STDERR : ERROR]));
+  const first: StreamName = wanted.stdout ? 'stdout' : wanted.stderr ? 'stderr' : 'error';
+  webSocket.send(Buffer.from([STREAMS.indexOf(first)]));
+  await run(command, {
+    error: of('error'),
+    ...(wanted.stdin && { stdin: of('stdin') }),
+    ...(wanted.stdout && { stdout: of('stdout') }),
+    ...(wanted.stderr && { stderr: of('stderr') }),
+    ...(wanted.tty && { resize: of('resize') }),
+  });
+  webSocket.close(1000);
+}
 
+/** Each stream is opened by the client and says in a header which it is. */
+export async function runOverSpdy(connection: Duplex, command: RemoteCommand): Promise<void> {
+  const wanted = asked(command.query);
+  const names: StreamName[] = STREAMS.filter((name) =>
+    name === 'error' ? true : name === 'resize' ? wanted.tty : wanted[name],
+  );
+  const streams = new Map<StreamName, SpdyStream>();
+  let complete: () => void;
+  const all = new Promise<void>((resolve) => (complete = resolve));
+  const session = new SpdySession(connection, (stream) => {
+    const name = names.find((each) => each === stream.headers.get('streamtype'));
+    if (!name || streams.has(name)) throw new Error('a stream that was not asked for');
+    streams.set(name, stream);
+    if (streams.size === names.length) complete();
+  });
+  const ended = session.run();
+  const timer = setTimeout(() => session.close(), STREAMS_TIMEOUT_MS);
+  await Promise.race([all, ended]).finally(() => clearTimeout(timer));
+  const error = streams.get('error');
+  if (streams.size === names.length && error) {
+    await run(command, { ...Object.fromEntries(streams), error });
+    session.close();
+  }
+  await ended;
+}
+
+async function run(command: RemoteCommand, client: ClientStreams): Promise<void> {
+  const { runtime, kind, containerId, query } = command;
+  const streams = asked(query);
   let session: Session;
   try {
     session =
@@ -42,98 +95,81 @@ export async function runRemoteCommand(
         ? await runtime.exec(containerId, { command: query.getAll('command'), ...streams })
         : await runtime.attach(containerId, streams);
   } catch (error) {
-    finish(
-      webSocket,
-      failure(
-        'InternalError',
-        `error executing command in container: ${error instanceof Error ? error.message : String(error)}`,
-      ),
-    );
-    return;
+    const message = `error executing command in container: ${error instanceof Error ? error.message : String(error)}`;
+    return finish(client, failure(message));
   }
-  webSocket.on('close', () => {
+  const letGo = (): void => {
     session.stdin?.end();
     session.close();
-  });
-  deliver = (message) => receive(session, message);
-  for (const message of waiting) deliver(message);
-  await Promise.all([forward(webSocket, STDOUT, session.stdout), forward(webSocket, STDERR, session.stderr)]);
+  };
+  client.error.once('close', letGo);
+  if (client.error.destroyed) letGo();
+  // A command may end without having read all that is said to it.
+  if (client.stdin && session.stdin) void pipeline(client.stdin, session.stdin).catch(() => undefined);
+  if (client.resize) void resizeAsAsked(client.resize, session).catch(() => undefined);
+  await Promise.all([forward(session.stdout, client.stdout), forward(session.stderr, client.stderr)]);
   try {
     const exitCode = await session.exitCode;
-    finish(
-      webSocket,
-      kind === 'attach' || exitCode === 0 ? { metadata: {}, status: 'Success' } : nonZeroExit(exitCode),
-    );
+    await finish(client, kind === 'attach' || exitCode === 0 ? SUCCESS : nonZeroExit(exitCode));
   } catch (error) {
-    finish(webSocket, failure('InternalError', error instanceof Error ? error.message : String(error)));
+    await finish(client, failure(error instanceof Error ? error.message : String(error)));
   }
 }
 
-function receive(session: Session, message: Buffer): void {
-  const payload = message.subarray(1);
-  switch (message[0]) {
-    case STDIN:
-      if (payload.length > 0 && session.stdin?.writable === true) session.stdin.write(payload);
-      return;
-    case RESIZE: {
-      const size = parseSize(payload);
-      if (size !== undefined) void session.resize(size.width, size.height).catch(() => undefined);
-      return;
-    }
-    case CLOSE:
-      if (payload[0] === STDIN) session.stdin?.end();
-      return;
-    default:
+/** The command waits while its reader is slower; a client that has gone is no fault of the command. */
+async function forward(source: Readable, target: Writable | undefined): Promise<void> {
+  if (target) await pipeline(source, target).catch(() => undefined);
+  else source.resume();
+}
+
+async function resizeAsAsked(sizes: Readable, session: Session): Promise<void> {
+  let text = '';
+  for await (const chunk of sizes) {
+    text = (text + String(chunk)).slice(-MAX_SIZE_TEXT);
+    const last = text.match(/\{[^{}]*\}/g)?.at(-1);
+    if (last === undefined) continue;
+    text = text.slice(text.lastIndexOf('}') + 1);
+    const size = parseSize(last);
+    // One that ends at this moment has no size any more.
+    if (size) await session.resize(size.width, size.height).catch(() => undefined);
   }
 }
 
-function parseSize(payload: Buffer): { width: number; height: number } | undefined {
+function parseSize(text: string): { width: number; height: number } | undefined {
   try {
-    const { Width: width, Height: height } = JSON.parse(payload.toString('utf8')) as {
-      Width?: unknown;
-      Height?: unknown;
-    };
-    return Number.isInteger(width) && Number.isInteger(height)
-      ? { width: Number(width), height: Number(height) }
-      : undefined;
+    const { Width: width, Height: height } = JSON.parse(text) as { Width?: unknown; Height?: unknown };
+    const sane = (value: unknown) => Number.isInteger(value) && Number(value) > 0 && Number(value) <= 0xffff;
+    return sane(width) && sane(height) ? { width: Number(width), height: Number(height) } : undefined;
   } catch {
     return undefined;
   }
 }
 
-async function forward(webSocket: WebSocket, channel: number, source: Readable): Promise<void> {
-  const mark = Buffer.from([channel]);
-  source.on('data', (chunk: Buffer) => {
-    if (webSocket.readyState !== webSocket.OPEN) return;
-    webSocket.send(Buffer.concat([mark, chunk]));
-    if (webSocket.bufferedAmount < HIGH_WATER_BYTES) return;
-    source.pause();
-    const drained = setInterval(() => {
-      if (webSocket.bufferedAmount >= HIGH_WATER_BYTES && webSocket.readyState === webSocket.OPEN) return;
-      clearInterval(drained);
-      source.resume();
-    }, DRAIN_POLL_MS);
-  });
-  await finished(source).catch(() => undefined);
-}
+const SUCCESS = { metadata: {}, status: 'Success' };
 
-function failure(reason: string, message: string): object {
-  return { metadata: {}, status: 'Failure', reason, message, code: 500 };
-}
+const failure = (message: string): object => ({
+  metadata: {},
+  status: 'Failure',
+  reason: 'InternalError',
+  message,
+  code: 500,
+});
 
 /** How kubectl learns a command's exit code. */
-function nonZeroExit(exitCode: number): object {
-  return {
-    metadata: {},
-    status: 'Failure',
-    reason: 'NonZeroExitCode',
-    message: `command terminated with non-zero exit code: exit status ${exitCode}`,
-    details: { causes: [{ reason: 'ExitCode', message: String(exitCode) }] },
-  };
-}
+const nonZeroExit = (exitCode: number): object => ({
+  metadata: {},
+  status: 'Failure',
+  reason: 'NonZeroExitCode',
+  message: `command terminated with non-zero exit code: exit status ${exitCode}`,
+  details: { causes: [{ reason: 'ExitCode', message: String(exitCode) }] },
+});
 
-function finish(webSocket: WebSocket, status: object): void {
-  if (webSocket.readyState !== webSocket.OPEN) return;
-  webSocket.send(Buffer.concat([Buffer.from([ERROR]), Buffer.from(JSON.stringify(status), 'utf8')]));
-  webSocket.close(1000);
+/** Resolves when the client has been told, or has gone. */
+function finish({ error, stdout, stderr }: ClientStreams, status: object): Promise<void> {
+  stdout?.end();
+  stderr?.end();
+  return new Promise((resolve) => {
+    error.once('close', resolve);
+    error.end(JSON.stringify(status), () => resolve());
+  });
 }

@@ -1,17 +1,16 @@
 /**
- * The agent's own HTTPS server: logs of containers, commands in them, attachments to them. Only the API server may call it (mutual TLS by the instance's authority); it has already decided who may do
+ * The agent's own HTTPS server: logs of containers, commands in them, attachments to them, connections to their ports. Only the API server may call it (mutual TLS by the instance's authority); it has already decided who may do
  * what. Started by index.ts; the paths are the kubelet's.
  */
 import https from 'node:https';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Duplex } from 'node:stream';
 import type { TLSSocket } from 'node:tls';
-import { WebSocketServer } from 'ws';
 import type { Logger } from '../../../sdk/logger.ts';
 import type { AgentContext } from '../agent-context.ts';
-import { findContainer, ServerError } from './find-container.ts';
+import { ServerError } from './find-container.ts';
 import { sendLogs } from './logs.ts';
-import { runRemoteCommand, SUBPROTOCOLS } from './remote-command.ts';
+import { Upgrades } from './upgrades.ts';
 
 export interface AgentServerOptions {
   readonly agent: AgentContext;
@@ -22,21 +21,17 @@ export interface AgentServerOptions {
 }
 
 const CALLER = 'system:apiserver';
-const MAX_FRAME_BYTES = 1 << 20;
 const RETRY_LISTEN_MS = 500;
 const RETRY_LISTEN_TIMES = 40;
 
 export class AgentServer {
   readonly #options: AgentServerOptions;
   readonly #server: https.Server;
-  readonly #sockets = new WebSocketServer({
-    noServer: true,
-    maxPayload: MAX_FRAME_BYTES,
-    handleProtocols: (offered) => SUBPROTOCOLS.find((protocol) => offered.has(protocol)) ?? false,
-  });
+  readonly #upgrades: Upgrades;
 
   constructor(options: AgentServerOptions) {
     this.#options = options;
+    this.#upgrades = new Upgrades(options.agent, options.logger);
     const { ca, cert, key } = options.tls;
     this.#server = https.createServer({
       ca,
@@ -76,7 +71,7 @@ export class AgentServer {
   }
 
   async close(): Promise<void> {
-    for (const client of this.#sockets.clients) client.terminate();
+    this.#upgrades.close();
     this.#server.closeAllConnections();
     await new Promise<void>((resolve) => this.#server.close(() => resolve()));
   }
@@ -120,32 +115,14 @@ export class AgentServer {
     socket.on('error', () => socket.destroy());
     try {
       checkCaller(request);
-      const url = new URL(request.url ?? '/', 'https://agent');
-      const [route, namespace, pod, uid, container] = url.pathname.split('/').filter(Boolean).map(decodeURIComponent);
-      if (
-        (route !== 'exec' && route !== 'attach') ||
-        namespace === undefined ||
-        pod === undefined ||
-        uid === undefined ||
-        container === undefined
-      ) {
-        throw new ServerError(404, 'NotFound', 'the agent has no such path');
-      }
-      const found = findContainer(this.#options.agent, { namespace, pod, uid, container });
-      if (found.state !== 'running') throw new ServerError(400, 'BadRequest', `container ${container} is not running`);
-      this.#sockets.handleUpgrade(request, socket, head, (webSocket) => {
-        void runRemoteCommand(this.#options.agent.runtime, {
-          webSocket,
-          kind: route,
-          containerId: found.id,
-          query: url.searchParams,
-        }).catch((error: unknown) => {
-          this.#options.logger.warn({ err: error, pod, container }, 'a remote command broke off');
-          webSocket.close(1011);
-        });
-      });
+      await this.#upgrades.serve({ request, socket, head });
     } catch (error) {
-      const { status } = serverError(error);
+      if (!(error instanceof ServerError)) {
+        this.#options.logger.warn({ err: error }, 'a stream broke off');
+        socket.destroy();
+        return;
+      }
+      const { status } = error;
       const body = JSON.stringify(status);
       socket.end(
         `HTTP/1.1 ${status.code} ${status.reason}\r\ncontent-type: application/json\r\ncontent-length: ${Buffer.byteLength(body)}\r\nconnection: close\r\n\r\n${body}`,
