@@ -17,7 +17,7 @@ const MAP: Readonly<Record<string, { rooms: readonly string[]; packages: readonl
   sdk: { rooms: ['api-schemas', 'event-log', 'state'], packages: ['pino', 'yaml'] },
   'api-server': {
     rooms: ['api-schemas', 'event-log', 'state'],
-    packages: ['ajv', '@marcbachmann/cel-js', 'pino', 'prom-client', 'yaml'],
+    packages: ['ajv', '@marcbachmann/cel-js', 'pino', 'prom-client', 're2js', 'yaml'],
   },
   controllers: { rooms: ['api-schemas', 'sdk'], packages: ['dns-packet', 'pino'] },
   'controllers/pods': { rooms: ['api-schemas', 'sdk', 'runtime', 'state'], packages: ['pino', 'ws'] },
