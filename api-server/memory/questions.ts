@@ -1,6 +1,6 @@
 /**
  * The questions that only a log can answer, as paths of the group `log.reckon.dev`: `[namespaces/{ns}/]history|diff|why/{group|core}/{resource}/{name}` and `status`; and the writes that only a log can
- * make, `transactions`. A question about an object is, to the server, a `get` of that object: whoever may do that may ask. Called by `server.ts`.
+ * make, `transactions` and `restores`. A question about an object is, to the server, a `get` of that object: whoever may do that may ask. Called by `server.ts`.
  */
 import type { Registry } from '../../api-schemas/registry.ts';
 import type { Call } from '../call.ts';
@@ -8,6 +8,7 @@ import { methodNotAllowed, noSuchPath } from '../errors.ts';
 import type { ResourceRequest } from '../request.ts';
 import { areaDiff } from './area-diff.ts';
 import { diff, history } from './history.ts';
+import { restores } from '../restore/endpoint.ts';
 import { transactions } from '../transactions/endpoint.ts';
 import { status } from './status.ts';
 import { why } from './why.ts';
@@ -25,7 +26,7 @@ export interface Question {
 const ABOUT_OBJECTS: Readonly<Record<string, Question['answer']>> = { history, diff, why };
 
 /** Several writes at once. */
-const CHANGES: Readonly<Record<string, Question['answer']>> = { transactions };
+const CHANGES: Readonly<Record<string, Question['answer']>> = { restores, transactions };
 
 /** Undefined for a request about anything else. Throws NotFound for a path of the group that is no question, and MethodNotAllowed for a write. */
 export function questionOf(asked: ResourceRequest, registry: Registry): Question | undefined {

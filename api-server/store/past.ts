@@ -141,8 +141,8 @@ export class Past {
     const found = await translated(options.from, () => this.#history.differences(options));
     return Promise.all(
       found.map(async ({ key, before, after }) => {
-        const sides = await Promise.all([before, after].map((side) => side && this.#openStanding(side)));
-        return { key, ...(sides[0] && { before: sides[0] }), ...(sides[1] && { after: sides[1] }) };
+        const [then, now] = [before && (await this.#openStanding(before)), after && (await this.#openStanding(after))];
+        return { key, ...(then && { before: then }), ...(now && { after: now }) };
       }),
     );
   }

@@ -96,7 +96,10 @@ const WRITES: Readonly<Record<Operation['verb'], Write>> = {
   async update(member, operation, before) {
     const object = objectOf(member, operation);
     checkPlace(member, object);
-    const entry = await changeObject(member, () => structuredClone(object), { verb: 'update' });
+    const entry = await changeObject(member, () => structuredClone(object), {
+      verb: 'update',
+      managedFields: () => operation.managedFields,
+    });
     return { outcome: entry === before ? 'unchanged' : 'changed', entry };
   },
   async apply(member, { object }, before) {

@@ -18,7 +18,7 @@ interface Member {
   readonly outcome: string;
 }
 
-interface Refusal extends Omit<Member, 'outcome'> {
+export interface Refusal extends Omit<Member, 'outcome'> {
   readonly status: {
     readonly message: string;
     readonly details?: { readonly causes?: readonly { readonly field?: string; readonly message: string }[] };
@@ -112,11 +112,22 @@ function closing(members: readonly Member[], revision: number, isDryRun: boolean
   return changed === 0 ? 'Nothing had to change.' : `All of it stands since revision ${revision}.`;
 }
 
+/** Of an answer that says what stands against each member; undefined for any other error. */
 function asRefusal(error: unknown, manifests: readonly Manifest[], screen: Screen): RefusedError | undefined {
   if (!(error instanceof ApiError)) return undefined;
   const refusals = error.details?.['refusals'] as readonly Refusal[] | undefined;
   if (!refusals) return undefined;
-  const lines = refusals.flatMap((refusal) => {
+  const lines = refusalLines(refusals, screen, (index) => manifests[index]?.file ?? '');
+  const count = `${refusals.length} of ${manifests.length} objects ${refusals.length === 1 ? 'was' : 'were'} refused`;
+  return new RefusedError([`Nothing was written: ${count}.`, ...lines].join('\n'));
+}
+
+export function refusalLines(
+  refusals: readonly Refusal[],
+  screen: Screen,
+  whence: (index: number) => string = () => '',
+): string[] {
+  return refusals.flatMap((refusal) => {
     const { status, index, namespace } = refusal;
     const place = namespace === '' ? '' : ` in ${namespace}`;
     const causes = status.details?.causes ?? [];
@@ -124,11 +135,10 @@ function asRefusal(error: unknown, manifests: readonly Manifest[], screen: Scree
       causes.length > 0
         ? causes.map(({ field, message }) => (field ? `${field}: ${message}` : message))
         : [status.message];
+    const file = whence(index);
     return [
-      `  ${screen.paint('bold', `${nameOf(refusal)}${place}`)}  (${manifests[index]?.file ?? ''})`,
+      `  ${screen.paint('bold', `${nameOf(refusal)}${place}`)}${file === '' ? '' : `  (${file})`}`,
       ...faults.map((fault) => `    ${fault}`),
     ];
   });
-  const count = `${refusals.length} of ${manifests.length} objects ${refusals.length === 1 ? 'was' : 'were'} refused`;
-  return new RefusedError([`Nothing was written: ${count}.`, ...lines].join('\n'));
 }

@@ -5,13 +5,14 @@ import { Connection } from './connection.ts';
 import { diff } from './diff.ts';
 import { get } from './get.ts';
 import { history } from './history.ts';
+import { restore } from './restore.ts';
 import { status } from './status.ts';
 import { terminal } from './terminal.ts';
 import type { Verb } from './verb.ts';
 import { why } from './why.ts';
 import { readWords, UsageError } from './words.ts';
 
-const VERBS: Readonly<Record<string, Verb>> = { apply, get, history, diff, why, status };
+const VERBS: Readonly<Record<string, Verb>> = { apply, get, history, diff, why, restore, status };
 
 export async function ask(name: string, given: readonly string[]): Promise<number> {
   const verb = VERBS[name];
