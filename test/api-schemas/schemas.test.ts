@@ -163,11 +163,13 @@ t.test('validation takes what is right and names what is wrong', async (t) => {
 });
 
 t.test('references carry no schemas of their own beside them', async (t) => {
+  let references = 0;
   const visit = (node: unknown, place: string, named: boolean): void => {
     if (Array.isArray(node)) return node.forEach((each, index) => visit(each, `${place}/${index}`, false));
     if (typeof node !== 'object' || node === null) return;
     const beside = node as Json;
     if (!named && typeof beside['$ref'] === 'string') {
+      references++;
       // The registry merges shallowly: it would lose one side of these.
       for (const keyword of ['properties', 'items', 'additionalProperties', 'required', 'anyOf']) {
         if (keyword in beside) t.fail(`${place}: ${keyword} beside $ref`);
@@ -179,7 +181,7 @@ t.test('references carry no schemas of their own beside them', async (t) => {
     }
   };
   for (const [path, document] of documents) visit(document, path, false);
-  t.pass('walked');
+  t.ok(references > 100, `${references} references were met`);
 });
 
 t.test('protobuf: every field of a message has a number, and no two share one', async (t) => {

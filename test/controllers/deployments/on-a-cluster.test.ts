@@ -120,11 +120,12 @@ t.test('a pod that goes is replaced under a new name; pods are adopted and relea
     { resource: PODS, namespace, name: runaway.metadata.name },
     { metadata: { labels: { app: 'hello' } } },
   );
-  await eventually(
+  const adopted = await eventually(
     () => podsOf('hello'),
     (pods) => pods.length === 3 && pods.every((pod) => pod.metadata.ownerReferences?.length === 1),
   );
-  t.pass('it was adopted again, and one pod too many went');
+  const owners = new Set(adopted.map((pod) => pod.metadata.ownerReferences?.[0]?.uid));
+  t.same([...owners], [before[0]?.metadata.ownerReferences?.[0]?.uid], 'adopted by the same set; one too many went');
   await rollOut('hello');
 });
 

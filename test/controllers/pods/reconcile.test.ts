@@ -372,6 +372,7 @@ function settleWhole(model: Model): void {
 }
 
 t.test('it converges, keeps one container in a slot, and leaves nothing', { timeout: 120_000 }, async (t) => {
+  let plans = 0;
   const property = fc.property(anySpec, fc.array(anyHappening, { maxLength: 40 }), (spec, happenings) => {
     const model = new Model(podWith(spec));
     for (const happening of happenings) {
@@ -381,6 +382,7 @@ t.test('it converges, keeps one container in a slot, and leaves nothing', { time
     settleWhole(model);
     if (!oneInEachSlot(model)) throw new Error('two containers in one slot');
     const again = model.plan();
+    plans++;
     const acting = again.actions.filter(({ verb }) => verb !== 'run-probe' && verb !== 'event');
     if (acting.length > 0) throw new Error(`converged, and yet: ${JSON.stringify(acting)}`);
     if (!sameJson(again.status ?? {}, model.pod?.status ?? {})) throw new Error('converged, and yet another status');
@@ -400,5 +402,5 @@ t.test('it converges, keeps one container in a slot, and leaves nothing', { time
     if (model.pod !== undefined || model.containers.length > 0 || model.hasData) throw new Error('something is left');
   });
   fc.assert(property, { numRuns: Number(process.env['PROPERTY_RUNS'] ?? 300) });
-  t.pass('for every pod and every history that was tried');
+  t.ok(plans >= 300, `${plans} pods and histories were tried`);
 });
