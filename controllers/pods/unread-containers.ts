@@ -10,9 +10,7 @@ const LAST_WORD_MS = 300_000;
 
 interface Unread {
   readonly sinceMs: number;
-  retryMs: number;
-  wordAtMs: number;
-  wordMs: number;
+  timer?: NodeJS.Timeout;
 }
 
 export class UnreadContainers {
@@ -39,28 +37,32 @@ export class UnreadContainers {
   /** It has not answered. */
   add(id: string): void {
     if (this.#byId.has(id)) return;
-    const now = Date.now();
-    this.#byId.set(id, { sinceMs: now, retryMs: FIRST_RETRY_MS, wordAtMs: now + FIRST_WORD_MS, wordMs: FIRST_WORD_MS });
-    void this.#follow(id);
+    const unread: Unread = { sinceMs: Date.now() };
+    this.#byId.set(id, unread);
+    this.#giveWord(id, unread, FIRST_WORD_MS);
+    void this.#retry(id, unread);
   }
 
   /** It has answered, or is gone. */
   settle(id: string): void {
+    clearTimeout(this.#byId.get(id)?.timer);
     this.#byId.delete(id);
   }
 
-  async #follow(id: string): Promise<void> {
-    for (;;) {
-      const unread = this.#byId.get(id);
-      if (unread === undefined || this.#signal.aborted) return;
-      if (Date.now() >= unread.wordAtMs) {
-        this.#tell(id, unread.sinceMs);
-        unread.wordAtMs = Date.now() + unread.wordMs;
-        unread.wordMs = Math.min(LAST_WORD_MS, unread.wordMs * 2);
-      }
-      await new Promise((resolve) => setTimeout(resolve, unread.retryMs).unref());
-      unread.retryMs = Math.min(LAST_RETRY_MS, unread.retryMs * 2);
-      if (this.#byId.get(id) === unread && !this.#signal.aborted) await this.#read(id);
+  #giveWord(id: string, unread: Unread, afterMs: number): void {
+    unread.timer = setTimeout(() => {
+      if (this.#signal.aborted) return;
+      this.#tell(id, unread.sinceMs);
+      if (this.#byId.get(id) === unread)
+        this.#giveWord(id, unread, Math.min(LAST_WORD_MS, Date.now() - unread.sinceMs));
+    }, afterMs).unref();
+  }
+
+  async #retry(id: string, unread: Unread): Promise<void> {
+    for (let waitMs = FIRST_RETRY_MS; ; waitMs = Math.min(LAST_RETRY_MS, waitMs * 2)) {
+      await new Promise((resolve) => setTimeout(resolve, waitMs).unref());
+      if (this.#byId.get(id) !== unread || this.#signal.aborted) return;
+      await this.#read(id);
     }
   }
 }

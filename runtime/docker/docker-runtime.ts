@@ -176,9 +176,7 @@ export class DockerRuntime implements ContainerRuntime {
   }
 
   async inspectImage(reference: string): Promise<Image | undefined> {
-    const found = await unlessMissing(
-      call('inspect image', () => this.#docker.getImage(reference).inspect()),
-    );
+    const found = await unlessMissing(call('inspect image', () => this.#docker.getImage(reference).inspect()));
     if (found === undefined) return undefined;
     return {
       id: found.Id,

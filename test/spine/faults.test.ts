@@ -9,7 +9,7 @@ const stage = await startStage(t);
 
 const restarts = (object: Json): number => object.status?.containerStatuses?.[0]?.restartCount ?? 0;
 
-t.test('containers that are killed, or taken away behind our back, are replaced; so are volumes', async (t) => {
+t.test('containers killed or taken away behind our back are replaced; data that is gone is told', async (t) => {
   const space = await stage.space('heal');
   await space.apply(
     deployment('web', { replicas: 2 }),
@@ -55,19 +55,32 @@ t.test('containers that are killed, or taken away behind our back, are replaced;
   );
   t.equal((await space.get('pods', 'pair')).status.podIP, address, 'a pod keeps its address');
 
+  // Data that is gone is told, and never looks as if it had been empty; a person decides what next.
   await space.kubectl('delete pod mount');
   const { spec } = (await space.get('persistentvolumeclaims', 'data')) as Json;
   const volume = (await stage.volumes()).find((name) => name.includes(spec.volumeName)) ?? '';
   await stage.runtime.removeVolume(volume);
+  await space.until('persistentvolumeclaims', 'data', ({ status }) => status.phase === 'Lost');
+  const failed = await space.until('persistentvolumes', spec.volumeName, ({ status }) => status.phase === 'Failed');
+  t.match(failed.status, { reason: 'DataLost', message: new RegExp(volume) });
+  t.ok(
+    (await space.events('data')).some((event) => event.startsWith('ClaimLost: ')),
+    'the claim says so in an event',
+  );
   await space.apply(
     pod('mount', {
-      script: `ls -la /data; ${idle}`,
       container: { volumeMounts: [{ name: 'data', mountPath: '/data' }] },
       spec: { volumes: [{ name: 'data', persistentVolumeClaim: { claimName: 'data' } }] },
     }),
   );
+  await until('the pod to say so', async () =>
+    (await space.events('mount')).some((event) => /has lost the data/.test(event)),
+  );
+  t.notOk((await stage.volumes()).includes(volume), 'nothing is put in its place by itself');
+  await space.kubectl(`annotate persistentvolume ${spec.volumeName} docker.reckon.dev/data-`);
   await space.untilReady('mount');
-  t.ok((await stage.volumes()).includes(volume), 'a volume that somebody removed is made again');
+  t.equal((await space.get('persistentvolumeclaims', 'data')).status.phase, 'Bound');
+  t.notOk((await space.get('persistentvolumes', spec.volumeName)).status.reason, 'and nothing of it is said any more');
   await space.kubectl('delete pod pair mount');
   await space.kubectl('delete deployment web --cascade=foreground');
   await until('nothing to be left', async () => (await space.containers()).length === 0);

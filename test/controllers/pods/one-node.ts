@@ -10,10 +10,11 @@ import { pino } from 'pino';
 import type { ApiObject } from '../../../api-schemas/schema.ts';
 import type { Pod, PodSpec } from '../../../api-schemas/types/core-v1.ts';
 import { NodeAgent } from '../../../controllers/pods/agent.ts';
+import { persistentVolumesController } from '../../../controllers/pods/persistent-volumes.ts';
 import type { ObjectKey } from '../../../event-log/event-log.ts';
 import type { ContainerRuntime } from '../../../runtime/container-runtime.ts';
 import { ApiError, type Client, type Target } from '../../../sdk/client.ts';
-import { ControllerLoop } from '../../../sdk/controller-loop.ts';
+import { type AnyController, ControllerLoop } from '../../../sdk/controller-loop.ts';
 import type { ResourceRef } from '../../../sdk/controller.ts';
 import { EventRecorder } from '../../../sdk/events.ts';
 import type { Change, LogWorld } from '../../../sdk/log-world.ts';
@@ -105,7 +106,11 @@ export class MemoryApi {
           throw new ApiError({ code: 409, reason: 'Conflict', message: 'the object has been modified' });
         return this.put(resource.resource, { ...standing, status: object['status'] } as ApiObject, false);
       },
-      patch: async () => ({}) as ApiObject,
+      patch: async ({ resource, namespace = '', name }: Target, patch: { metadata?: object }) => {
+        const standing = this.objects.get(placeOf(resource.resource, namespace, name));
+        if (standing === undefined) return {} as ApiObject;
+        return this.put(resource.resource, merged(standing, { metadata: patch.metadata ?? {} }) as ApiObject);
+      },
       delete: async ({ resource, namespace = '', name }: Target, options: { uid?: string } = {}) => {
         const standing = this.objects.get(placeOf(resource.resource, namespace, name));
         if (standing === undefined) throw new ApiError({ code: 404, reason: 'NotFound', message: `${name} not found` });
@@ -136,6 +141,16 @@ export class MemoryApi {
   }
 }
 
+/** As a merge patch does. */
+function merged(object: unknown, patch: object): unknown {
+  const result: Record<string, unknown> = { ...(object as object) };
+  for (const [key, value] of Object.entries(patch)) {
+    if (value === null) delete result[key];
+    else result[key] = typeof value === 'object' && !Array.isArray(value) ? merged(result[key] ?? {}, value) : value;
+  }
+  return result;
+}
+
 function placeOf(resource: string, namespace: string, name: string): string {
   return `${resource}/${namespace}/${name}`;
 }
@@ -149,7 +164,7 @@ export class OneNode {
   readonly network: string;
   agent!: NodeAgent;
   #stop = new AbortController();
-  #loop: ControllerLoop | undefined;
+  #loops: ControllerLoop[] = [];
 
   constructor(runtime: ContainerRuntime) {
     this.runtime = runtime;
@@ -174,29 +189,28 @@ export class OneNode {
       logger,
     });
     const { world, client } = this.api;
-    const loop = new ControllerLoop({
-      controller: this.agent.controller,
-      world,
-      client,
-      recorder: new EventRecorder(client, logger),
-      logger,
-      mayAct: () => true,
-      signal: this.#stop.signal,
-    });
-    this.#loop = loop;
-    await this.agent.controller.start?.({
-      client,
-      world,
-      enqueue: (key) => loop.enqueue(key),
-      signal: this.#stop.signal,
-    });
-    loop.start();
+    const { runtime, agent } = this;
+    const volumes = persistentVolumesController({ runtime, nodeName: NODE, news: agent.volumeNews });
+    for (const controller of [agent.controller, volumes] as AnyController[]) {
+      const loop = new ControllerLoop({
+        controller,
+        world,
+        client,
+        recorder: new EventRecorder(client, logger),
+        logger,
+        mayAct: () => true,
+        signal: this.#stop.signal,
+      });
+      this.#loops.push(loop);
+      await controller.start?.({ client, world, enqueue: (key) => loop.enqueue(key), signal: this.#stop.signal });
+      loop.start();
+    }
   }
 
   /** Ends the agent between any two steps of its work. */
   async crash(): Promise<void> {
     this.#stop.abort();
-    await this.#loop?.stop();
+    await Promise.all(this.#loops.splice(0).map((loop) => loop.stop()));
     await this.agent.idle();
   }
 
