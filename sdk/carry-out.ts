@@ -131,7 +131,10 @@ async function writeToApi(action: ApiAction, options: CarryOutOptions): Promise<
       }
       return;
     case 'update':
-      await client.update(action.resource, action.object, write);
+      await client.update(action.resource, action.object, {
+        ...write,
+        ...(action.subresource && { subresource: action.subresource }),
+      });
       return;
     case 'patch': {
       const { resource, namespace, name, subresource } = action;

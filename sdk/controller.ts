@@ -42,6 +42,7 @@ export type ApiAction =
       readonly verb: 'update';
       readonly resource: ResourceRef;
       readonly object: ApiObject;
+      readonly subresource?: string;
       readonly because: string;
       readonly event?: ActionEvent;
     }

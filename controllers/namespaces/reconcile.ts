@@ -66,11 +66,10 @@ export function reconcile(namespace: NamespaceObject, { contents, now }: Observe
     actions: [
       { verb: 'sweep', namespace: name, because },
       {
-        verb: 'patch',
+        verb: 'update',
         resource: NAMESPACES,
-        name,
         subresource: 'finalize',
-        patch: { metadata: { uid: namespace.metadata.uid }, spec: { finalizers: rest } },
+        object: { ...namespace, spec: { ...namespace.spec, finalizers: rest } },
         because: `nothing is left in namespace ${name}`,
       },
     ],
