@@ -10,16 +10,18 @@ const root = process.env['RECKON_ROOT'] ?? process.cwd();
 /** For each room: the rooms and the packages (outside Node's own) that its files may import. */
 const MAP: Readonly<Record<string, { rooms: readonly string[]; packages: readonly string[] }>> = {
   'api-schemas': { rooms: [], packages: [] },
+  pki: { rooms: [], packages: [] },
   'event-log': { rooms: ['api-schemas'], packages: ['nats', 'pino', '@nats-io/jwt', '@nats-io/nkeys'] },
   state: { rooms: ['api-schemas', 'event-log', 'migrations'], packages: ['pg', 'kysely', 'pino'] },
   migrations: { rooms: [], packages: ['kysely'] },
   runtime: { rooms: ['api-schemas'], packages: ['dockerode', 'tar-stream'] },
   sdk: { rooms: ['api-schemas', 'event-log', 'state'], packages: ['pino', 'yaml'] },
   'api-server': {
-    rooms: ['api-schemas', 'event-log', 'state'],
+    rooms: ['api-schemas', 'event-log', 'pki', 'state'],
     packages: ['ajv', '@marcbachmann/cel-js', 'pino', 'prom-client', 're2js', 'yaml'],
   },
   controllers: { rooms: ['api-schemas', 'sdk'], packages: ['dns-packet', 'pino'] },
+  'controllers/certificatesigningrequests': { rooms: ['api-schemas', 'sdk', 'pki'], packages: [] },
   'controllers/pods': { rooms: ['api-schemas', 'sdk', 'runtime', 'state'], packages: ['pino', 'ws'] },
   examples: { rooms: ['sdk'], packages: [] },
 };
@@ -59,7 +61,8 @@ const packageOf = (specifier: string): string =>
     .join('/');
 
 function faultsOf(file: string): string[] {
-  const room = file.startsWith('controllers/pods/') ? 'controllers/pods' : (file.split('/')[0] ?? '');
+  const folder = file.split('/').slice(0, 2).join('/');
+  const room = folder in MAP ? folder : (file.split('/')[0] ?? '');
   const rules = MAP[room];
   return importsOf(file).flatMap((specifier) => {
     if (specifier.startsWith('node:')) return [];

@@ -26,6 +26,18 @@ interface Process {
 
 /** By the name of the controller's folder: the user is `system:controller:<name>`. */
 const CONTROLLERS: Readonly<Record<string, Process>> = {
+  certificatesigningrequests: {
+    rules: [
+      rule('certificates.k8s.io', ['certificatesigningrequests'], ['delete', 'get']),
+      rule('certificates.k8s.io', ['certificatesigningrequests/status'], CHANGE),
+      {
+        ...rule('certificates.k8s.io', ['signers'], ['sign']),
+        resourceNames: ['', '-kubelet']
+          .map((kind) => `kubernetes.io/kube-apiserver-client${kind}`)
+          .concat('kubernetes.io/kubelet-serving'),
+      },
+    ],
+  },
   clusterroles: {
     // It gives roles what other roles hold, which is more than it holds itself.
     rules: [rule(RBAC_GROUP, ['clusterroles'], [...CHANGE, 'escalate'])],

@@ -7,6 +7,7 @@ import { rbacKinds } from '../authorization/escalation.ts';
 import type { Call } from '../call.ts';
 import type { Queue } from '../store/turns.ts';
 import { customResourceDefinitions } from './custom-resource-definitions.ts';
+import { certificateSigningRequests } from './certificate-signing-requests.ts';
 import { namespaces } from './namespaces.ts';
 import { nodes } from './nodes.ts';
 import { persistentVolumeClaims, persistentVolumes } from './persistent-volumes.ts';
@@ -43,6 +44,7 @@ export function makeKinds(options: { services: ServiceRanges }): Kinds {
   const kinds: Readonly<Record<string, Kind>> = {
     ...rbacKinds,
     'apiextensions.k8s.io/customresourcedefinitions': customResourceDefinitions,
+    'certificates.k8s.io/certificatesigningrequests': certificateSigningRequests,
     '/namespaces': namespaces,
     '/nodes': nodes,
     '/persistentvolumeclaims': persistentVolumeClaims,

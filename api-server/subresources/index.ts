@@ -30,6 +30,7 @@ async function part(call: Call): Promise<void> {
 
 export const subresources: Readonly<Record<string, Handler>> = {
   status: part,
+  approval: part,
   finalize: part,
   scale,
   binding,

@@ -11,7 +11,7 @@ import { entryId, type Entry } from '../store/entry.ts';
 import type { ApiObject } from '../../api-schemas/schema.ts';
 import { Turns } from '../store/turns.ts';
 import { find } from './get.ts';
-import { mayTryAgain, writeChange } from './write.ts';
+import { isOfStatus, mayTryAgain, writeChange } from './write.ts';
 
 export async function update(call: Call): Promise<void> {
   const proposed = await readObject(call);
@@ -49,7 +49,8 @@ export async function changeObject(
     subresource?: string;
   },
 ): Promise<Entry> {
-  const subresource = options.subresource ?? (call.target.subresource === 'status' ? 'status' : undefined);
+  const { subresource: asked } = call.target;
+  const subresource = options.subresource ?? (isOfStatus(asked) ? asked : undefined);
   const write = async (entry: Entry): Promise<Entry> => {
     const proposed = await propose(entry);
     const managedFields = options.managedFields?.();

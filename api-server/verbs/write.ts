@@ -36,10 +36,14 @@ export interface WriteOptions {
 }
 
 function check(call: Call, object: ApiObject, old: ApiObject | undefined, { subresource }: WriteOptions): void {
-  const faults = validate(object, old, call.definition, subresource === undefined ? {} : { subresource });
+  const faults = validate(object, old, call.definition, isOfStatus(subresource) ? { subresource: 'status' } : {});
   if (faults.length > 0)
     throw invalid(call.definition, object.metadata.name || object.metadata.generateName || '', faults);
 }
+
+/** Subresources by which the status is written and nothing else. */
+export const isOfStatus = (subresource: string | undefined): boolean =>
+  subresource === 'status' || subresource === 'approval';
 
 const STATUS = fieldsNamed([['status']]);
 const WANTED = fieldsNamed([['spec'], ['metadata']]);
@@ -47,7 +51,7 @@ const NOTHING = fieldsNamed([]);
 
 /** What the endpoint does not let its callers change, and so not own: the status, or on the status subresource everything that is wanted. */
 export function resetFieldsOf({ subresources }: ResourceDefinition, subresource: string | undefined): FieldSet {
-  if (subresource === 'status') return WANTED;
+  if (isOfStatus(subresource)) return WANTED;
   return subresources.some(({ name }) => name === 'status') ? STATUS : NOTHING;
 }
 
@@ -189,7 +193,7 @@ async function completeChange(call: Call, entry: Entry, proposed: ApiObject, opt
   const object = proposed;
   checkPreconditions(call, entry, object);
   keepSystemMetadata(object, old);
-  if (options.subresource === 'status') keepAllButStatus(object, old);
+  if (isOfStatus(options.subresource)) keepAllButStatus(object, old);
   else if (hasStatus(call) && !options.subresource) setOrDelete(object, 'status', old['status']);
   const kind = services.kinds.of(definition);
   kind.beforeDefaults?.(object, old);

@@ -95,7 +95,7 @@ export interface Api {
 
 export const SECRETS_KEY = Buffer.alloc(32, 7);
 const nowMs = Date.now();
-const authority = createAuthority('reckon test', nowMs);
+export const authority = createAuthority('reckon test', nowMs);
 /** PEM. */
 export const authorityCertificate = authority.cert;
 const issued = new Map<string, KeyAndCertificate>();
