@@ -72,7 +72,7 @@ export class ApiServer {
   readonly #inFlight = new InFlight();
   readonly #stopping = new AbortController();
   /** Of each request that is being answered. */
-  readonly #open = new Set<AbortController>();
+  readonly #open = new Set<Departure>();
 
   constructor(options: ServerOptions) {
     this.#options = options;
@@ -211,12 +211,12 @@ export class ApiServer {
     const definition = services.registry.byResource(target.group, target.version, target.resource);
     if (!definition) throw noSuchPath();
     const reason = reasonOf(request);
-    const gone = new AbortController();
+    const gone = new Departure();
     this.#open.add(gone);
     if (definition.custom?.deprecation !== undefined) warn({ response }, definition.custom.deprecation);
     response.once('close', () => {
       this.#open.delete(gone);
-      // An abort costs as much as a small answer; after a complete one nobody is left to hear it.
+      // After a complete answer nobody is left to hear it.
       if (!response.writableFinished) gone.abort();
     });
     return {
@@ -230,7 +230,9 @@ export class ApiServer {
       requestId,
       causes: causesOf(request),
       ...(reason && { reason }),
-      signal: gone.signal,
+      get signal() {
+        return gone.signal;
+      },
     };
   }
 
@@ -313,6 +315,23 @@ export class ApiServer {
       return;
     }
     sendStatus({ response }, refusal.status());
+  }
+}
+
+/** That the client has gone or the server stops, for who asks: a signal costs as much as a small answer, and most requests are over before anybody wants one. */
+class Departure {
+  #controller: AbortController | undefined;
+  #aborted = false;
+
+  get signal(): AbortSignal {
+    this.#controller ??= new AbortController();
+    if (this.#aborted) this.#controller.abort();
+    return this.#controller.signal;
+  }
+
+  abort(): void {
+    this.#aborted = true;
+    this.#controller?.abort();
   }
 }
 

@@ -115,15 +115,15 @@ export interface BatchPlace {
   readonly commit: boolean;
 }
 
+/** The client would look every name through, letter by letter, for each header that it is given: it is handed what it would have made of them. */
 export function messageHeaders(outgoing: Outgoing, batch?: BatchPlace): MsgHdrs {
-  const headers = natsHeaders();
-  for (const [name, value] of outgoing.fields) headers.set(name, value);
+  let text = 'NATS/1.0\r\n';
+  for (const [name, value] of outgoing.fields) text += `${name}: ${value}\r\n`;
   if (batch) {
-    headers.set(HEADER.batchId, batch.id);
-    headers.set(HEADER.batchSequence, String(batch.sequence));
-    if (batch.commit) headers.set(HEADER.batchCommit, '1');
+    text += `${HEADER.batchId}: ${batch.id}\r\n${HEADER.batchSequence}: ${batch.sequence}\r\n`;
+    if (batch.commit) text += `${HEADER.batchCommit}: 1\r\n`;
   }
-  return headers;
+  return Object.assign(natsHeaders(), { encode: () => Buffer.from(`${text}\r\n`) });
 }
 
 /** A message as it came from a consumer or from a read by sequence. */

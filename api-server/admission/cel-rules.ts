@@ -70,6 +70,8 @@ export interface CelNode {
 export function celFaults({ value, old, schema, path, sound, values }: CelNode): Fault[] {
   const ready = prepareRules(schema);
   const faults: Fault[] = [];
+  // On creation no rule that compares with the old value is asked; where there are no others, nothing is turned.
+  if (old === undefined && ready.every(({ transition }) => transition)) return faults;
   const self = values.of(value, schema);
   const oldSelf = old === undefined ? undefined : values.of(old, schema);
   for (const { rule, transition, run, failure } of ready) {

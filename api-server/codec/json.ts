@@ -29,8 +29,12 @@ export function parseJson(body: Uint8Array, { duplicates }: { duplicates: boolea
   } catch (cause) {
     throw badRequest(`couldn't get version/kind; json parse error: ${explain(text, cause)}`, { cause });
   }
-  return { value, duplicates: duplicates ? findDuplicates(text) : [] };
+  return { value, duplicates: duplicates && mayRepeat(text, value) ? findDuplicates(text) : [] };
 }
+
+/** What is the same when it is written again has no field twice: so it is with what most programs send, and that is soon seen. */
+const mayRepeat = (text: string, value: unknown): boolean =>
+  JSON.stringify(value) !== (text.endsWith('\n') ? text.slice(0, -1) : text);
 
 const QUOTE = 0x22;
 const BACKSLASH = 0x5c;

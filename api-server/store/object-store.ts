@@ -121,6 +121,8 @@ export class ObjectStore {
           ? (await log.append(write)).sequence
           : ((await log.transaction([...before, write])).at(-1)?.sequence ?? 0);
       await stream.reached(sequence);
+      const entry = this.cache(definition).get(entryId(key));
+      if (entry?.sequence === sequence) return entry;
       return makeEntry({ key, sequence, object, selectableFields: definition.selectableFields });
     } catch (error) {
       throw translate(error);
