@@ -1,9 +1,12 @@
 /**
- * Runs the `x-kubernetes-validations` of a schema: rules in CEL over `self`, and on update `oldSelf`. Each rule is compiled once. Called by `constraints.ts`
+ * Runs the `x-kubernetes-validations` of a schema: rules in CEL over `self`, and on update `oldSelf`. Each rule is compiled once; those of custom kinds count their steps (`cel/metered.ts`). Called by `constraints.ts`
  * for every node that carries rules. https://kubernetes.io/docs/tasks/extend-kubernetes/custom-resources/custom-resource-definitions/#validation-rules
  */
-import { Environment, type ParseResult } from '@marcbachmann/cel-js';
+import { Environment, Optional } from '@marcbachmann/cel-js';
 import type { Schema, ValidationRule } from '../../api-schemas/schema.ts';
+import { registerLibrary } from './cel/library.ts';
+import { BudgetError, compileMetered, MAX_STEPS, type Budget } from './cel/metered.ts';
+import { celName } from './cel/names.ts';
 import { show, type Fault } from './fault.ts';
 import { parseTime } from './time.ts';
 
@@ -11,48 +14,68 @@ interface CompiledRule {
   readonly rule: ValidationRule;
   /** Compares with the old value, so it holds on creation. */
   readonly transition: boolean;
-  readonly run: ParseResult | undefined;
+  readonly run: Run | undefined;
+  readonly messageRun?: Run | undefined;
   readonly failure: string;
 }
 
-const environment = new Environment({
-  unlistedVariablesAreDyn: true,
-  homogeneousAggregateLiterals: false,
-  enableOptionalTypes: true,
-})
+type Run = (variables: Record<string, unknown>, budget: Budget) => unknown;
+
+const OPTIONS = { homogeneousAggregateLiterals: false, enableOptionalTypes: true };
+
+const environment = new Environment({ ...OPTIONS, unlistedVariablesAreDyn: true })
   .registerVariable('self', 'dyn')
   .registerVariable('oldSelf', 'dyn');
 
+/** What users' rules are written in: with Kubernetes' functions, and no variable beside the two. */
+export const userLibrary = registerLibrary(new Environment(OPTIONS));
+const userEnvironment = userLibrary.clone().registerVariable('self', 'dyn').registerVariable('oldSelf', 'dyn');
+/** Of rules that are asked where there is no old value, too. */
+const optionalEnvironment = userLibrary
+  .clone()
+  .registerVariable('self', 'dyn')
+  .registerVariable('oldSelf', 'optional<dyn>');
+
 const compiled = new WeakMap<readonly ValidationRule[], readonly CompiledRule[]>();
+const compiledOfUsers = new WeakMap<readonly ValidationRule[], readonly CompiledRule[]>();
+
+const namesOldSelf = (expression: string): boolean => /\boldSelf\b/.test(expression);
 
 function compile(rule: ValidationRule): CompiledRule {
-  const transition = /\boldSelf\b/.test(rule.rule);
+  const transition = namesOldSelf(rule.rule);
   try {
     return { rule, transition, run: environment.parse(rule.rule), failure: '' };
   } catch (cause) {
-    return {
-      rule,
-      transition,
-      run: undefined,
-      failure: cause instanceof Error ? (cause.message.split('\n')[0] ?? '') : String(cause),
-    };
+    return { rule, transition, run: undefined, failure: firstLine(cause) };
   }
 }
+
+function compileOfUser(rule: ValidationRule): CompiledRule {
+  const transition = namesOldSelf(rule.rule) && rule.optionalOldSelf !== true;
+  try {
+    const language = rule.optionalOldSelf === true ? optionalEnvironment : userEnvironment;
+    const { run } = compileMetered(rule.rule, language, 'bool');
+    return { rule, transition, run, messageRun: messageOf(rule, language), failure: '' };
+  } catch (cause) {
+    return { rule, transition, run: undefined, failure: firstLine(cause) };
+  }
+}
+
+const messageOf = ({ messageExpression }: ValidationRule, language: Environment): Run | undefined =>
+  messageExpression === undefined ? undefined : compileMetered(messageExpression, language, 'string').run;
+
+export const firstLine = (cause: unknown): string =>
+  cause instanceof Error ? (cause.message.split('\n')[0] ?? '') : String(cause);
 
 const NO_RULES: readonly ValidationRule[] = [];
 
 /** The rules of a node, compiled. */
-export function prepareRules(schema: Schema): readonly CompiledRule[] {
+export function prepareRules(schema: Schema, ofUser = false): readonly CompiledRule[] {
   const rules = schema['x-kubernetes-validations'] ?? NO_RULES;
-  let ready = compiled.get(rules);
-  if (!ready) compiled.set(rules, (ready = rules.map(compile)));
+  const cache = ofUser ? compiledOfUsers : compiled;
+  let ready = cache.get(rules);
+  if (!ready) cache.set(rules, (ready = rules.map(ofUser ? compileOfUser : compile)));
   return ready;
-}
-
-/** What is wrong with a rule itself, if anything; asked when a CustomResourceDefinition is admitted. */
-export function ruleFault(rule: ValidationRule): string | undefined {
-  const { failure } = compile(rule);
-  return failure === '' ? undefined : failure;
 }
 
 export interface CelNode {
@@ -68,35 +91,56 @@ export interface CelNode {
 
 /** Faults of one node. */
 export function celFaults({ value, old, schema, path, sound, values }: CelNode): Fault[] {
-  const ready = prepareRules(schema);
+  const ready = prepareRules(schema, values.ofUser);
   const faults: Fault[] = [];
   // On creation no rule that compares with the old value is asked; where there are no others, nothing is turned.
   if (old === undefined && ready.every(({ transition }) => transition)) return faults;
   const self = values.of(value, schema);
   const oldSelf = old === undefined ? undefined : values.of(old, schema);
-  for (const { rule, transition, run, failure } of ready) {
-    if (transition && oldSelf === undefined) continue;
-    const says = run
-      ? verdict(run, { self, oldSelf, rule, sound })
-      : `rule cannot be compiled: ${rule.rule}: ${failure}`;
+  for (const one of ready) {
+    if (one.transition && oldSelf === undefined) continue;
+    const { rule } = one;
+    const says = verdict(one, { self, oldSelf: rule.optionalOldSelf ? Optional.of(oldSelf) : oldSelf }, values, sound);
     if (says === undefined) continue;
     const reason = rule.reason ?? 'FieldValueInvalid';
     faults.push({ reason, message: worded(reason, value, says), field: joined(path, rule.fieldPath) });
+    if (values.budget.left < 0) break;
   }
   return faults;
 }
 
 /** Undefined when the rule holds. */
 function verdict(
-  run: ParseResult,
-  { self, oldSelf, rule, sound }: { self: unknown; oldSelf: unknown; rule: ValidationRule; sound: boolean },
+  { rule, run, messageRun, failure }: CompiledRule,
+  { self, oldSelf }: { self: unknown; oldSelf: unknown },
+  { budget }: CelValues,
+  sound: boolean,
 ): string | undefined {
+  if (!run) return `rule cannot be compiled: ${rule.rule}: ${failure}`;
+  const variables = oldSelf === undefined ? { self } : { self, oldSelf };
   try {
-    if (run(oldSelf === undefined ? { self } : { self, oldSelf }) === true) return undefined;
-    return rule.message ?? `failed rule: ${rule.rule}`;
+    if (run(variables, budget) === true) return undefined;
+    return told(messageRun, variables, budget) ?? rule.message ?? `failed rule: ${rule.rule}`;
   } catch (cause) {
+    if (budget.left < 0) return OUT_OF_STEPS;
     if (!sound) return undefined;
-    return `${rule.message ?? `failed rule: ${rule.rule}`} (${cause instanceof Error ? cause.message.split('\n')[0] : String(cause)})`;
+    return `${rule.message ?? `failed rule: ${rule.rule}`} (${firstLine(cause)})`;
+  }
+}
+
+const OUT_OF_STEPS = 'validation failed due to running out of cost budget, no further validation rules will be run';
+const MAX_MESSAGE_LENGTH = 5 * 1024;
+
+/** What the message expression says, if that is a line of text. */
+function told(run: Run | undefined, variables: Record<string, unknown>, budget: Budget): string | undefined {
+  if (!run) return undefined;
+  try {
+    const message = run(variables, budget);
+    if (typeof message !== 'string' || message.trim() === '' || message.includes('\n')) return undefined;
+    return message.length > MAX_MESSAGE_LENGTH ? undefined : message;
+  } catch (error) {
+    if (error instanceof BudgetError) throw error;
+    return undefined;
   }
 }
 
@@ -125,13 +169,21 @@ const joined = (path: string, below = ''): string => (path === '' ? below.replac
  */
 export class CelValues {
   readonly #turned = new Map<object, unknown>();
+  /** Of a custom kind: fields by the names that CEL can say, and formats as the types that they stand for. */
+  readonly ofUser: boolean;
+  /** What the rules of the object may still cost. */
+  readonly budget: Budget = { left: MAX_STEPS };
+
+  constructor(ofUser = false) {
+    this.ofUser = ofUser;
+  }
 
   of(value: unknown, schema: Schema | undefined): unknown {
     switch (typeof value) {
       case 'number':
         return Number.isInteger(value) && schema?.type !== 'number' ? BigInt(value) : value;
       case 'string':
-        return schema?.format === 'date-time' ? timestampOf(value) : value;
+        return this.#text(value, schema?.format);
       case 'object': {
         if (value === null) return null;
         let turned = this.#turned.get(value);
@@ -143,18 +195,40 @@ export class CelValues {
     }
   }
 
+  #text(value: string, format: string | undefined): unknown {
+    if (format === 'date-time') return timestampOf(value);
+    if (!this.ofUser) return value;
+    if (format === 'datetime' || format === 'date')
+      return timestampOf(format === 'date' ? `${value}T00:00:00Z` : value);
+    if (format === 'byte') return new Uint8Array(Buffer.from(value, 'base64'));
+    return format === 'duration' ? durationOf(value) : value;
+  }
+
   #turn(value: object, schema: Schema | undefined): unknown {
     if (Array.isArray(value)) return value.map((item: unknown) => this.of(item, schema?.items));
     const entries = typeof schema?.additionalProperties === 'object' ? schema.additionalProperties : undefined;
     const properties = schema?.properties;
     const turned: Record<string, unknown> = {};
+    let awkward: Map<string, unknown> | undefined;
     for (const key of Object.keys(value)) {
       const own = properties && Object.hasOwn(properties, key) ? properties[key] : entries;
       const child = this.of((value as Record<string, unknown>)[key], own);
-      if (key === '__proto__') Object.defineProperty(turned, key, { value: child, enumerable: true });
-      else turned[key] = child;
+      const name = this.ofUser && own !== undefined && own !== entries ? celName(key) : key;
+      if (name === undefined) continue;
+      if (name === '__proto__' || name === 'constructor') (awkward ??= new Map()).set(name, child);
+      else turned[name] = child;
     }
-    return turned;
+    // The library tells the type of an object by its constructor, which a field of that name would hide.
+    return awkward ? new Map([...Object.entries(turned), ...awkward]) : turned;
+  }
+}
+
+/** A duration is the library's own type, which only an expression can make; what is none stays the text that it is. */
+function durationOf(text: string): unknown {
+  try {
+    return userEnvironment.evaluate('duration(self)', { self: text }) as unknown;
+  } catch {
+    return text;
   }
 }
 

@@ -30,6 +30,8 @@ export interface ConstraintOptions {
   readonly old?: unknown;
   /** Top-level fields to pass over, such as `metadata`, which has rules of its own. */
   readonly skip?: ReadonlySet<string>;
+  /** The kind is custom: its rules are a user's. */
+  readonly custom?: boolean;
   /** What is known to be wrong already: it is not told again. */
   readonly known: readonly Fault[];
 }
@@ -42,9 +44,13 @@ interface Findings {
   readonly values: CelValues;
 }
 
-export function validateConstraints(object: unknown, schema: Schema, { old, skip, known }: ConstraintOptions): Fault[] {
+export function validateConstraints(
+  object: unknown,
+  schema: Schema,
+  { old, skip, custom = false, known }: ConstraintOptions,
+): Fault[] {
   if (!mayCheck(schema)) return [];
-  const findings: Findings = { exact: [], general: [], sound: known.length === 0, values: new CelValues() };
+  const findings: Findings = { exact: [], general: [], sound: known.length === 0, values: new CelValues(custom) };
   walk({ value: object, old, schema, path: '' }, findings, skip);
   if (findings.exact.length === 0 && findings.general.length === 0) return [];
   const exact = findings.exact.filter(({ field }) => !known.some((fault) => fault.field === field));
@@ -72,7 +78,8 @@ function walk(place: Place, findings: Findings, skip?: ReadonlySet<string>): voi
   )
     return;
   const plan = planOf(place.schema);
-  if (plan.cel) findings.general.push(...celFaults({ ...place, sound: findings.sound, values: findings.values }));
+  if (plan.cel && findings.values.budget.left >= 0)
+    findings.general.push(...celFaults({ ...place, sound: findings.sound, values: findings.values }));
   if (Array.isArray(place.value)) walkList(place, place.value, plan, findings);
   else if (typeof place.value === 'object') walkObject(place, place.value as JsonObject, plan, findings, skip);
 }

@@ -32,7 +32,7 @@ export function validate(
     : validateStructure(object, definition);
   const faults = [...validateMetadata(object, old, definition), ...structure];
   const skip = options.subresource === 'status' ? STATUS_ONLY : WITHOUT_METADATA;
-  const more = validateConstraints(object, schema, { old, skip, known: faults });
+  const more = validateConstraints(object, schema, { old, skip, custom: custom !== undefined, known: faults });
   return [...faults, ...more].slice(0, MAX_FAULTS);
 }
 

@@ -1,0 +1,581 @@
+/**
+ * What is judged of custom kinds and their objects, case by case and without a server: structural schemas, values, CEL rules with what they may cost, what an old object is forgiven, and what holds of any schema.
+ */
+import fc from 'fast-check';
+import t from 'tap';
+import { loadRegistry } from '../../../api-schemas/registry.ts';
+import type { ApiObject, ResourceDefinition } from '../../../api-schemas/schema.ts';
+import type { CustomResourceDefinition } from '../../../api-schemas/types/apiextensions-v1.ts';
+import { applyDefaults } from '../../../api-server/admission/defaults.ts';
+import { pruneUnknown } from '../../../api-server/admission/prune.ts';
+import { validate } from '../../../api-server/admission/validate.ts';
+import { decodeCustom } from '../../../api-server/custom-resources/decode.ts';
+import { resourceDefinitions } from '../../../api-server/custom-resources/resource-definitions.ts';
+import type { Json } from '../api.ts';
+import { crd, GROUP, object, type CrdOptions } from './custom-cluster.ts';
+
+const registry = loadRegistry();
+const definitions = registry.byResource(
+  'apiextensions.k8s.io',
+  'v1',
+  'customresourcedefinitions',
+) as ResourceDefinition;
+
+/** A definition as a write leaves it before it is judged. */
+function admitted(given: Json): ApiObject {
+  const definition = structuredClone(given) as ApiObject;
+  const { unknown, mistyped } = pruneUnknown(definition, definitions.schema);
+  if (unknown.length > 0 || mistyped.length > 0) throw new Error(JSON.stringify({ unknown, mistyped }));
+  return applyDefaults(definition, definitions.schema);
+}
+
+const faultsOf = (given: Json, old?: Json): string[] =>
+  validate(admitted(given), old && admitted(old), definitions).map(({ field, message }) => `${field}: ${message}`);
+
+const ROOT = 'spec.versions[0].schema.openAPIV3Schema';
+const SPEC = `${ROOT}.properties[spec]`;
+
+/** The kind that a definition makes; the definition itself must be in order. */
+function kindOf(options: CrdOptions): ResourceDefinition {
+  const given = crd(options);
+  const faults = faultsOf(given);
+  if (faults.length > 0) throw new Error(faults.join('\n'));
+  const [kind] = resourceDefinitions(admitted(given) as unknown as CustomResourceDefinition, registry);
+  if (!kind) throw new Error('no version is served');
+  return kind;
+}
+
+const crontab = (spec: Json, more: object = {}): Json => ({
+  apiVersion: `${GROUP}/v1`,
+  kind: 'CronTab',
+  metadata: { name: 'one', namespace: 'default' },
+  ...(spec !== undefined && { spec }),
+  ...more,
+});
+
+/** An object as a write leaves it, and what was found wrong with it. */
+function written(
+  kind: ResourceDefinition,
+  given: Json,
+  old?: Json,
+): { object: Json; faults: string[]; unknown: string[] } {
+  const one = structuredClone(given) as ApiObject;
+  const { unknown } = decodeCustom(one, kind.schema);
+  applyDefaults(one, kind.schema);
+  const faults = validate(one, old as ApiObject | undefined, kind).map(({ field, message }) => `${field}: ${message}`);
+  return { object: one, faults, unknown: unknown.map(({ path }) => path) };
+}
+
+t.test('schemas that are not structural, and where', async (t) => {
+  const cases: [name: string, spec: Json, ...faults: (string | RegExp)[]][] = [
+    [
+      'a field without a type',
+      { properties: { a: {} } },
+      `${SPEC}.type: Required value: must not be empty for specified object fields`,
+      `${SPEC}.properties[a].type: Required value: must not be empty for specified object fields`,
+    ],
+    [
+      'a type that there is not',
+      { type: 'text' },
+      `${SPEC}.type: Unsupported value: "text": supported values: "array", "boolean", "integer", "number", "object", "string"`,
+    ],
+    [
+      'items without a type',
+      { type: 'array', items: { format: 'x' } },
+      `${SPEC}.items.type: Required value: must not be empty for specified array items`,
+    ],
+    ['no items', { type: 'array' }, `${SPEC}.items: Required value: must be specified`],
+    [
+      'items in a row',
+      { type: 'array', items: [{ type: 'string' }] },
+      `${SPEC}.items: Forbidden: items must be a schema object and not an array`,
+    ],
+    ['references', { type: 'object', $ref: '#/a' }, `${SPEC}.$ref: Forbidden: $ref is not supported`],
+    ['unique items', { type: 'array', uniqueItems: true, items: { type: 'string' } }, /uniqueItems: Forbidden/],
+    [
+      'closed maps',
+      { type: 'object', additionalProperties: false },
+      `${SPEC}.additionalProperties: Forbidden: additionalProperties cannot be set to false`,
+    ],
+    [
+      'a map that is a struct',
+      object({ a: { type: 'string' } }, { additionalProperties: { type: 'string' } }),
+      /additionalProperties and properties are mutual exclusive/,
+    ],
+    ['preserve: false', { type: 'object', 'x-kubernetes-preserve-unknown-fields': false }, /must be true or undefined/],
+    [
+      'int or string with a type',
+      { type: 'integer', 'x-kubernetes-int-or-string': true },
+      `${SPEC}.type: Invalid value: "integer": must be empty if x-kubernetes-int-or-string is true`,
+    ],
+    [
+      'an embedded object without fields',
+      { type: 'object', 'x-kubernetes-embedded-resource': true },
+      /properties: Required value: must not be empty if x-kubernetes-embedded-resource/,
+    ],
+    [
+      'a condition with a type',
+      object({ a: { type: 'string' } }, { anyOf: [{ properties: { a: { type: 'string' } } }] }),
+      `${SPEC}.anyOf[0].properties[a].type: Forbidden: must be empty to be structural`,
+    ],
+    [
+      'a condition on what is nowhere else',
+      { type: 'object', not: { properties: { b: { minLength: 1 } } } },
+      `${SPEC}.not.properties[b]: Required value: must be specified outside of allOf, anyOf, oneOf and not as well, to be structural`,
+    ],
+    [
+      'a pattern that is none',
+      { type: 'string', pattern: '(' },
+      `${SPEC}.pattern: Invalid value: "(": must be a valid regular expression, but isn't: error parsing regexp: missing closing ): \`(\``,
+    ],
+    ['a pattern that looks ahead', { type: 'string', pattern: '(?=a)' }, /must be a valid regular expression/],
+    ['a pattern without end', { type: 'string', pattern: 'a'.repeat(20_000) }, /it is longer than 16384 characters/],
+    [
+      'a list type that there is not',
+      { type: 'array', items: { type: 'string' }, 'x-kubernetes-list-type': 'bag' },
+      `${SPEC}.x-kubernetes-list-type: Unsupported value: "bag": supported values: "atomic", "map", "set"`,
+    ],
+    [
+      'a keyed list without keys',
+      { type: 'array', items: object({}), 'x-kubernetes-list-type': 'map' },
+      `${SPEC}.x-kubernetes-list-map-keys: Required value: must not be empty if x-kubernetes-list-type is map`,
+    ],
+    [
+      'a key that may be absent',
+      {
+        type: 'array',
+        items: object({ a: { type: 'string' } }),
+        'x-kubernetes-list-type': 'map',
+        'x-kubernetes-list-map-keys': ['a', 'b'],
+      },
+      /properties\[a\].default: Required value: this property is in x-kubernetes-list-map-keys/,
+      /x-kubernetes-list-map-keys\[1\]: Invalid value: "b": entries must all be names of item properties/,
+    ],
+    [
+      'a set of structs',
+      { type: 'array', items: object({ a: { type: 'string' } }), 'x-kubernetes-list-type': 'set' },
+      /items of a set must be scalars/,
+    ],
+    [
+      'a map type on a list',
+      { type: 'array', items: { type: 'string' }, 'x-kubernetes-map-type': 'atomic' },
+      /must be object if x-kubernetes-map-type is specified/,
+    ],
+    [
+      'a default of another type',
+      { type: 'integer', default: 'x' },
+      `${SPEC}.default: Invalid value: "x": ${SPEC}.default in body must be of type integer: "string"`,
+    ],
+    [
+      'a default that would be pruned',
+      object({ a: { type: 'string' } }, { default: { b: 1 } }),
+      /has a field that the schema does not: b/,
+    ],
+    [
+      'a default that is null',
+      { type: 'string', default: null },
+      `${SPEC}.default: Invalid value: null: must not be null`,
+    ],
+  ];
+  for (const [name, spec, ...expected] of cases) {
+    const faults = faultsOf(crd({ spec }));
+    t.equal(faults.length, expected.length, `${name}: ${faults.join(' | ')}`);
+    for (const [index, one] of expected.entries())
+      t.ok(
+        typeof one === 'string' ? faults[index] === one : one.test(faults[index] ?? ''),
+        `${name}: ${faults[index]}`,
+      );
+  }
+  t.same(
+    faultsOf(crd({ spec: { 'x-kubernetes-int-or-string': true, anyOf: [{ type: 'integer' }, { type: 'string' }] } })),
+    [],
+    'the one condition that may name types',
+  );
+  t.same(
+    faultsOf(
+      crd({
+        spec: object(
+          { a: { type: 'string' }, b: { type: 'string' } },
+          { oneOf: [{ required: ['a'] }, { required: ['b'] }] },
+        ),
+      }),
+    ),
+    [],
+  );
+});
+
+t.test('definitions that are not in order, every fault at once', async (t) => {
+  const bad = crd({
+    group: 'example',
+    names: { kind: 'Cron Tab', singular: 'crontab', listKind: 'CronTabList', shortNames: ['C_T'] },
+    version: {
+      deprecationWarning: 'old',
+      additionalPrinterColumns: [{ name: 'A', type: 'text', jsonPath: 'spec' }],
+      subresources: { scale: { specReplicasPath: '.status.a', statusReplicasPath: '.status.list[0]' } },
+      selectableFields: [{ jsonPath: '.spec.a' }, { jsonPath: '.metadata.name' }],
+    },
+    spec: object({ a: object({}) }),
+    more: { conversion: { strategy: 'Webhook' } },
+  });
+  const faults = faultsOf(bad);
+  for (const expected of [
+    /^spec.group: .*should be a domain with at least one dot/,
+    /^spec.names.kind: .*a DNS-1035 label/,
+    /^spec.names.shortNames\[0\]: /,
+    /^spec.conversion.strategy: Forbidden: conversion by webhooks is not offered yet/,
+    /^spec.versions\[0\].deprecationWarning: .*can only be set for deprecated versions/,
+    /^spec.versions\[0\].additionalPrinterColumns\[0\].type: Unsupported value: "text"/,
+    /^spec.versions\[0\].additionalPrinterColumns\[0\].jsonPath: /,
+    /^spec.versions\[0\].subresources.scale.specReplicasPath: .*under .spec/,
+    /^spec.versions\[0\].subresources.scale.statusReplicasPath: /,
+    /^spec.versions\[0\].selectableFields\[0\].jsonPath: .*must point to a field of type/,
+    /^spec.versions\[0\].selectableFields\[1\].jsonPath: .*must not point to fields in metadata/,
+  ])
+    t.ok(
+      faults.some((fault) => expected.test(fault)),
+      String(expected),
+    );
+  t.equal(faults.length, 11, faults.join('\n'));
+  const without = crd();
+  delete without.spec.versions[0].schema;
+  t.same(faultsOf(without), [`${ROOT}: Required value: schemas are required`]);
+  const two = crd({ versions: [crd().spec.versions[0], { ...crd().spec.versions[0] }] });
+  t.match(faultsOf(two), [
+    /must have exactly one version marked as storage version/,
+    /must contain unique version names/,
+  ]);
+  t.match(faultsOf(crd({ group: 'apps.k8s.io' })), [
+    /^metadata.annotations\[api-approved.kubernetes.io\]: Required value/,
+  ]);
+  t.match(faultsOf({ ...crd(), metadata: { name: 'other' } }), [/^metadata.name: .*must be spec.names.plural/]);
+  const restrained = crd({
+    version: { schema: { openAPIV3Schema: object({ metadata: object({ labels: object({}) }) }) } },
+  });
+  t.match(faultsOf(restrained), [/must not specify anything other than name and generateName/]);
+  const established = {
+    ...crd(),
+    status: { conditions: [{ type: 'Established', status: 'True' }], storedVersions: ['v1'] },
+  };
+  t.match(faultsOf({ ...established, spec: { ...crd({ kind: 'Other' }).spec, scope: 'Cluster' } }, established), [
+    /^spec.scope: .*field is immutable/,
+    /^spec.names.kind: .*field is immutable/,
+  ]);
+});
+
+t.test('values', async (t) => {
+  const kind = kindOf({
+    spec: object({
+      text: { type: 'string', minLength: 2, maxLength: 4 },
+      colour: { type: 'string', enum: ['red', 'blue'] },
+      share: { type: 'number', minimum: 0, exclusiveMinimum: true, maximum: 1, multipleOf: 0.1 },
+      count: { type: 'integer', format: 'int32' },
+      port: { 'x-kubernetes-int-or-string': true },
+      maybe: { type: 'string', nullable: true },
+      address: { type: 'string', format: 'ipv4' },
+      day: { type: 'string', format: 'date' },
+      free: { type: 'object', 'x-kubernetes-preserve-unknown-fields': true, properties: { known: object({}) } },
+      any: { 'x-kubernetes-preserve-unknown-fields': true },
+      labels: { type: 'object', additionalProperties: { type: 'string' }, maxProperties: 1 },
+      list: { type: 'array', minItems: 1, maxItems: 2, items: { type: 'integer' } },
+      choice: object(
+        { a: { type: 'string' }, b: { type: 'string' } },
+        { oneOf: [{ required: ['a'] }, { required: ['b'] }] },
+      ),
+      pod: { type: 'object', 'x-kubernetes-embedded-resource': true, 'x-kubernetes-preserve-unknown-fields': true },
+      strange: { type: 'string', format: 'nobody-knows' },
+    }),
+  });
+  const good = {
+    text: 'a\u{1F600}b',
+    colour: 'red',
+    share: 0.3,
+    count: 5,
+    port: 'http',
+    maybe: null,
+    address: '10.0.0.1',
+    day: '2024-02-29',
+    free: { anything: [1], known: {} },
+    any: [{ a: null }],
+    labels: { a: 'b' },
+    list: [1],
+    choice: { a: 'x' },
+    pod: { apiVersion: 'v1', kind: 'Pod', metadata: { labels: { a: 'b' } }, spec: {} },
+    strange: 'x',
+  };
+  t.same(written(kind, crontab(good)).faults, []);
+  t.same(written(kind, crontab(good)).object.spec, good);
+  const cases: [field: string, value: Json, fault: RegExp][] = [
+    ['text', 'a', /spec.text in body should be at least 2 chars long/],
+    ['text', 'abcde', /Too long/],
+    ['colour', 'green', /Unsupported value: "green": supported values: "red", "blue"/],
+    ['share', 0, /should be greater than 0/],
+    ['share', 0.25, /should be a multiple of 0.1/],
+    ['count', 1.5, /must be of type integer: "number"/],
+    ['count', 3e9, /must be of type int32/],
+    ['port', 1.5, /must be of type integer or string/],
+    ['address', '10.0.0.256', /must be of type ipv4: "10.0.0.256"/],
+    ['day', '2023-02-29', /must be of type date/],
+    ['labels', { a: 'b', c: 'd' }, /Too many: 2: must have at most 1 items/],
+    ['labels', { a: 1 }, /^spec.labels\[a\]: .*must be of type string: "integer"/],
+    ['list', [], /should have at least 1 items/],
+    ['list', [1, null], /^spec.list\[1\]: .*must be of type integer: "null"/],
+    ['choice', { a: 'x', b: 'y' }, /must validate one and only one schema \(oneOf\). Found 2 valid alternatives/],
+    ['pod', { apiVersion: 'v1' }, /^spec.pod.kind: Required value: must not be empty/],
+  ];
+  for (const [field, value, fault] of cases) {
+    const { faults } = written(kind, crontab({ ...good, [field]: value }));
+    t.equal(faults.length, 1, `${field}: ${faults.join(' | ')}`);
+    t.match(faults[0], fault);
+  }
+  const pruned = written(
+    kind,
+    crontab({
+      ...good,
+      text: null,
+      other: 1,
+      free: { known: { deep: 1 } },
+      pod: { ...good.pod, metadata: { lables: {} } },
+    }),
+  );
+  t.same(pruned.unknown, ['spec.free.known.deep', 'spec.pod.metadata.lables', 'spec.other']);
+  t.notOk('text' in pruned.object.spec, 'a null that the schema does not take is nothing');
+  const named = kindOf({
+    version: {
+      schema: { openAPIV3Schema: object({ metadata: object({ name: { type: 'string', pattern: '^x-' } }) }) },
+    },
+  });
+  t.match(written(named, crontab(undefined)).faults, [/^metadata.name: .*should match '\^x-'/]);
+});
+
+t.test('rules in CEL', async (t) => {
+  const rules = (...list: Json[]) => ({ 'x-kubernetes-validations': list });
+  const kind = kindOf({
+    spec: object(
+      {
+        min: { type: 'integer' },
+        max: { type: 'integer' },
+        'x-y': { type: 'string' },
+        namespace: { type: 'string' },
+        data: {
+          type: 'object',
+          additionalProperties: { type: 'string' },
+          ...rules({ rule: "'constructor' in self && self.all(key, self[key] != 'bad')" }),
+        },
+        once: { type: 'string', ...rules({ rule: 'self == oldSelf', message: 'is set once' }) },
+        size: { type: 'string', ...rules({ rule: "quantity(self).isLessThan(quantity('1Gi'))" }) },
+        host: { type: 'string', ...rules({ rule: "isURL(self) && url(self).getHost() == 'example.com'" }) },
+        network: {
+          type: 'string',
+          ...rules({ rule: "cidr(self).containsIP('10.1.2.3')", reason: 'FieldValueForbidden' }),
+        },
+        word: { type: 'string', ...rules({ rule: "self.matches('^[a-z]+$') && self.find('b+') == 'bb'" }) },
+        list: {
+          type: 'array',
+          items: { type: 'integer' },
+          ...rules({ rule: 'self.isSorted() && self.sum() < 10 && sets.contains(self, [1])' }),
+        },
+        when: { type: 'string', format: 'date-time', ...rules({ rule: "self > timestamp('2024-01-01T00:00:00Z')" }) },
+        grown: {
+          type: 'integer',
+          ...rules({ rule: '!oldSelf.hasValue() || self >= oldSelf.value()', optionalOldSelf: true }),
+        },
+      },
+      rules(
+        {
+          rule: '!has(self.min) || !has(self.max) || self.min <= self.max',
+          messageExpression: "'min ' + string(self.min) + ' is above max ' + string(self.max)",
+          fieldPath: '.min',
+        },
+        { rule: "!has(self.x__dash__y) || self.x__dash__y != 'bad'" },
+        { rule: "!has(self.__namespace__) || self.__namespace__ != 'bad'" },
+      ),
+    ),
+  });
+  const good = {
+    min: 1,
+    max: 2,
+    'x-y': 'a',
+    namespace: 'a',
+    data: { constructor: 'a' },
+    once: 'a',
+    size: '5Mi',
+    host: 'https://example.com/a',
+    network: '10.0.0.0/8',
+    word: 'abb',
+    list: [1, 2],
+    when: '2025-01-01T00:00:00Z',
+    grown: 3,
+  };
+  t.same(written(kind, crontab(good)).faults, []);
+  const old = written(kind, crontab(good)).object;
+  const cases: [change: Json, fault: string][] = [
+    [{ min: 3 }, 'spec.min: Invalid value: "object": min 3 is above max 2'],
+    [
+      { 'x-y': 'bad' },
+      'spec: Invalid value: "object": failed rule: !has(self.x__dash__y) || self.x__dash__y != \'bad\'',
+    ],
+    [
+      { namespace: 'bad' },
+      'spec: Invalid value: "object": failed rule: !has(self.__namespace__) || self.__namespace__ != \'bad\'',
+    ],
+    [{ once: 'b' }, 'spec.once: Invalid value: "b": is set once'],
+    [{ size: '2Gi' }, 'spec.size: Invalid value: "2Gi": failed rule: quantity(self).isLessThan(quantity(\'1Gi\'))'],
+    [
+      { host: '/a' },
+      'spec.host: Invalid value: "/a": failed rule: isURL(self) && url(self).getHost() == \'example.com\'',
+    ],
+    [{ network: '10.2.0.0/16' }, "spec.network: Forbidden: failed rule: cidr(self).containsIP('10.1.2.3')"],
+    [
+      { word: 'ab' },
+      "spec.word: Invalid value: \"ab\": failed rule: self.matches('^[a-z]+$') && self.find('b+') == 'bb'",
+    ],
+    [
+      { list: [2, 1] },
+      'spec.list: Invalid value: "array": failed rule: self.isSorted() && self.sum() < 10 && sets.contains(self, [1])',
+    ],
+    [
+      { when: '2023-01-01T00:00:00Z' },
+      'spec.when: Invalid value: "2023-01-01T00:00:00Z": failed rule: self > timestamp(\'2024-01-01T00:00:00Z\')',
+    ],
+    [{ grown: 2 }, 'spec.grown: Invalid value: 2: failed rule: !oldSelf.hasValue() || self >= oldSelf.value()'],
+  ];
+  for (const [change, fault] of cases)
+    t.strictSame(written(kind, crontab({ ...good, ...change }), old).faults, [fault]);
+
+  const broken: [rule: Json, fault: RegExp][] = [
+    [{ rule: 'self.max >' }, /rule: .*compilation failed/],
+    [{ rule: 'self.maxx > 1' }, /compilation failed: No such key: maxx/],
+    [{ rule: 'self.max + 1' }, /must evaluate to a bool, and not to a int/],
+    [{ rule: "self.max == 'a'" }, /no such overload: int == string/],
+    [{ rule: 'nothing(self.max)' }, /compilation failed/],
+    [{ rule: 'other.max > 1' }, /Unknown variable: other/],
+    [{ rule: ' ' }, /rule: Required value/],
+    [{ rule: 'true', message: 'a\nb' }, /message: .*must be one line/],
+    [{ rule: 'true', messageExpression: '1' }, /must evaluate to a string/],
+    [{ rule: 'true', fieldPath: '.nothing' }, /fieldPath must be a valid path/],
+    [{ rule: 'true', optionalOldSelf: true }, /may not be set if oldSelf is not used/],
+  ];
+  for (const [rule, fault] of broken) {
+    const faults = faultsOf(crd({ spec: object({ max: { type: 'integer' } }, rules(rule)) }));
+    t.equal(faults.length, 1, faults.join(' | '));
+    t.match(faults[0], fault);
+  }
+  const lost = crd({ spec: { type: 'array', items: { type: 'string', ...rules({ rule: 'self == oldSelf' }) } } });
+  t.match(faultsOf(lost), [/oldSelf cannot be used on the uncorrelatable portion/]);
+});
+
+t.test('what is hostile costs little', async (t) => {
+  const within = (ms: number, name: string, work: () => void) => {
+    const began = performance.now();
+    work();
+    t.ok(performance.now() - began < ms, `${name} took ${Math.round(performance.now() - began)} ms`);
+  };
+  const evil = kindOf({
+    spec: object({
+      text: { type: 'string', pattern: '^(a+)+$' },
+      list: {
+        type: 'array',
+        items: { type: 'integer' },
+        'x-kubernetes-validations': [{ rule: 'self.all(a, self.all(b, self.all(c, a + b + c >= 0)))' }],
+      },
+      word: { type: 'string', 'x-kubernetes-validations': [{ rule: "self.matches('^(a|aa)+$')" }] },
+    }),
+  });
+  within(5_000, 'a pattern that backtracking never ends on', () =>
+    t.match(written(evil, crontab({ text: `${'a'.repeat(100_000)}b` })).faults, [/should match/]),
+  );
+  within(5_000, 'the same in a rule', () =>
+    t.match(written(evil, crontab({ word: `${'a'.repeat(100_000)}b` })).faults, [/failed rule/]),
+  );
+  within(5_000, 'a rule in three loops', () =>
+    t.match(written(evil, crontab({ list: Array.from({ length: 2_000 }, (_, index) => index) })).faults, [
+      /running out of cost budget, no further validation rules will be run/,
+    ]),
+  );
+  const wide = Object.fromEntries(
+    Array.from({ length: 20_000 }, (_, index) => [`field${index}`, { type: 'string', pattern: '^a$', default: 'a' }]),
+  );
+  within(10_000, 'a definition of a megabyte', () => {
+    const kind = kindOf({ spec: object(wide, { default: {} }) });
+    t.equal(Object.keys(written(kind, crontab(undefined)).object.spec).length, 20_000);
+  });
+  let deep: Json = { type: 'string' };
+  for (let depth = 0; depth < 120; depth++) deep = object({ a: deep });
+  within(5_000, 'a deep one', () => t.same(faultsOf(crd({ spec: deep })), []));
+  t.match(faultsOf(crd({ spec: { type: 'object', properties: JSON.parse('{"__proto__":{"type":"string"}}') } })), [
+    /must not be the name of a field/,
+  ]);
+});
+
+t.test('an old object is forgiven what it has always been, and nothing else', async (t) => {
+  const strict = kindOf({
+    spec: object({
+      name: { type: 'string', maxLength: 3 },
+      other: { type: 'string' },
+      ports: {
+        type: 'array',
+        'x-kubernetes-list-type': 'map',
+        'x-kubernetes-list-map-keys': ['port'],
+        items: object({ port: { type: 'integer' }, name: { type: 'string', maxLength: 3 } }, { required: ['port'] }),
+      },
+    }),
+  });
+  const old = crontab({ name: 'long', ports: [{ port: 1, name: 'long' }] });
+  t.same(written(strict, crontab({ ...old.spec, other: 'x' }), old).faults, []);
+  t.same(written(strict, crontab({ ...old.spec, ports: [{ port: 2 }, ...old.spec.ports] }), old).faults, []);
+  t.match(written(strict, crontab({ ...old.spec, name: 'longer' }), old).faults, [/^spec.name: Too long/]);
+  t.match(written(strict, crontab({ ports: [{ port: 2, name: 'long' }] }), old).faults, [
+    /^spec.ports\[0\].name: Too long/,
+  ]);
+});
+
+t.test('of any schema: pruning and defaulting twice is once, and what was accepted is accepted again', async (t) => {
+  const leaf = fc.oneof(
+    fc.constant({ type: 'string' }),
+    fc.constant({ type: 'string', default: 'd' }),
+    fc.constant({ type: 'string', nullable: true, default: 'n' }),
+    fc.constant({ type: 'integer', minimum: 0 }),
+    fc.constant({ type: 'integer', default: 7 }),
+    fc.constant({ type: 'boolean', default: false }),
+    fc.constant({ 'x-kubernetes-int-or-string': true }),
+    fc.constant({ 'x-kubernetes-preserve-unknown-fields': true }),
+  );
+  const NAMES = ['a', 'b', 'c', 'constructor', 'x-y'] as const;
+  const names = fc.constantFrom(...NAMES);
+  const schema: fc.Arbitrary<Json> = fc.letrec((tie) => ({
+    node: fc.oneof(
+      { maxDepth: 4, depthSize: 'small' },
+      leaf,
+      fc.dictionary(names, tie('node'), { maxKeys: 4 }).map((properties) => object(properties)),
+      fc
+        .dictionary(names, tie('node'), { maxKeys: 3 })
+        .map((properties) => object(properties, { 'x-kubernetes-preserve-unknown-fields': true })),
+      fc.dictionary(names, tie('node'), { maxKeys: 3 }).map((properties) => object(properties, { default: {} })),
+      tie('node').map((items) => ({ type: 'array', items })),
+      tie('node').map((additionalProperties) => ({ type: 'object', additionalProperties })),
+    ),
+  })).node;
+  const value = fc.jsonValue({ maxDepth: 4 }) as fc.Arbitrary<Json>;
+  const fitting = fc.dictionary(fc.constantFrom(...NAMES, 'other'), value, { maxKeys: 5 });
+  let accepted = 0;
+  fc.assert(
+    fc.property(schema, fc.oneof(fitting, value), (spec, given) => {
+      const definition = crd({ spec });
+      // A default may be no value of its own schema, and then the definition is refused.
+      if (faultsOf(definition).length > 0) return;
+      const kind = kindOf({ spec });
+      const first = written(kind, crontab(given));
+      const second = written(kind, first.object);
+      const [once, twice] = [first.object, second.object].map((one: Json) => JSON.stringify(one));
+      if (twice !== once) throw new Error(`${once} became ${twice}`);
+      if (second.unknown.length > 0) throw new Error(`unknown at last: ${second.unknown.join(', ')}`);
+      if (first.faults.length > 0) return;
+      accepted++;
+      if (second.faults.length > 0) throw new Error(second.faults.join(', '));
+      const update = written(kind, first.object, first.object);
+      if (update.faults.length > 0) throw new Error(update.faults.join(', '));
+    }),
+    { numRuns: 300 },
+  );
+  t.ok(accepted > 20, `${accepted} objects were accepted`);
+});
