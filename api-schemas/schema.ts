@@ -150,6 +150,8 @@ export interface CustomKind {
   readonly storageVersion: string;
   /** The definition is being deleted: nothing new is made. */
   readonly terminating: boolean;
+  /** Aborted when this definition is replaced or withdrawn: watches that began under it end. */
+  readonly retired?: AbortSignal;
   /** Told to everybody who uses this version. */
   readonly deprecation?: string;
   /** What the author demands of `metadata.name` and `metadata.generateName`. */

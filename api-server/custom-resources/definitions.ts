@@ -3,6 +3,7 @@
  * by `main.ts` once the cache is full.
  */
 import type { Logger } from 'pino';
+import { setMaxListeners } from 'node:events';
 import type { Registry } from '../../api-schemas/registry.ts';
 import type { ResourceDefinition } from '../../api-schemas/schema.ts';
 import type { CustomResourceDefinition } from '../../api-schemas/types/apiextensions-v1.ts';
@@ -27,24 +28,29 @@ export function followDefinitions({ registry, store, logger, signal }: FollowDef
   if (!crds) throw new Error(`there is no schema of ${CRD_RESOURCE}`);
   const cache = store.cache(crds);
   /** What is served for each definition, by its name. */
-  const served = new Map<string, readonly Served[]>();
+  const served = new Map<string, { readonly definitions: readonly Served[]; readonly retire: AbortController }>();
 
   const serve = (entry: Entry): void => {
     try {
-      const wanted = servedBy(entry, registry);
-      const standing = served.get(entry.key.name) ?? [];
-      const withdrawn = standing.filter((one) => !wanted.some((other) => sameResource(one, other)));
+      const retire = new AbortController();
+      setMaxListeners(0, retire.signal);
+      const wanted = servedBy(entry, registry, retire.signal);
+      const standing = served.get(entry.key.name);
+      const withdrawn = standing?.definitions.filter((one) => !wanted.some((other) => sameResource(one, other))) ?? [];
       for (const one of withdrawn) registry.remove(one.group, one.version, one.resource);
       for (const one of wanted) registry.add(one);
-      if (wanted.length > 0) served.set(entry.key.name, wanted);
+      if (wanted.length > 0) served.set(entry.key.name, { definitions: wanted, retire });
       else served.delete(entry.key.name);
+      standing?.retire.abort();
     } catch (error) {
       logger.error({ err: error, definition: entry.key.name }, 'a CustomResourceDefinition cannot be served');
     }
   };
   const withdraw = (name: string): void => {
-    for (const { group, version, resource } of served.get(name) ?? []) registry.remove(group, version, resource);
+    const standing = served.get(name);
+    for (const { group, version, resource } of standing?.definitions ?? []) registry.remove(group, version, resource);
     served.delete(name);
+    standing?.retire.abort();
   };
   const beginAgain = (): Promise<void> =>
     store
@@ -86,14 +92,15 @@ type Served = ReturnType<typeof resourceDefinitions>[number];
 
 const parse = (entry: Entry): CustomResourceDefinition => decode(entry) as unknown as CustomResourceDefinition;
 
-function servedBy(entry: Entry, registry: Registry): readonly Served[] {
+function servedBy(entry: Entry, registry: Registry, retired: AbortSignal): readonly Served[] {
   const definition = parse(entry);
   if (!isEstablished(definition)) return [];
   // What is built in is never replaced.
-  return resourceDefinitions(definition, registry, () => parse(entry)).filter(({ group, version, resource, kind }) =>
-    [registry.byResource(group, version, resource), registry.byKind(group, version, kind)].every(
-      (known) => known === undefined || known.custom?.definition === definition.metadata.name,
-    ),
+  return resourceDefinitions(definition, { registry, parse: () => parse(entry), retired }).filter(
+    ({ group, version, resource, kind }) =>
+      [registry.byResource(group, version, resource), registry.byKind(group, version, kind)].every(
+        (known) => known === undefined || known.custom?.definition === definition.metadata.name,
+      ),
   );
 }
 

@@ -37,36 +37,52 @@ export const isEstablished = ({ status }: CustomResourceDefinition): boolean => 
 const hasCondition = (status: CustomResourceDefinition['status'], type: string): boolean =>
   status?.conditions?.some((condition) => condition.type === type && condition.status === 'True') ?? false;
 
-/** Every version that is served. `parse` reads the same definition again: a schema is made when it is first asked for, and until then takes no room. */
-export function resourceDefinitions(
-  definition: CustomResourceDefinition,
-  registry: Registry,
-  parse: () => CustomResourceDefinition = () => definition,
-): ResourceDefinition[] {
-  return definition.spec.versions
-    .filter(({ served }) => served)
-    .map((version) => resourceDefinition(definition, version, registry, parse));
+export interface Making {
+  readonly registry: Registry;
+  /** Reads the same definition again: a schema is made when it is first asked for, and until then takes no room. */
+  readonly parse?: () => CustomResourceDefinition;
+  readonly retired?: AbortSignal;
 }
 
+/** Every version that is served. */
+export function resourceDefinitions(definition: CustomResourceDefinition, making: Making): ResourceDefinition[] {
+  const { versions } = definition.spec;
+  const served = versions.filter(({ served: isServed }) => isServed);
+  // What nobody could ask for any longer must still be found by who deletes it.
+  const wanted = served.length === 0 && isTerminating(definition) ? versions.filter(({ storage }) => storage) : served;
+  return wanted.map((version) => resourceDefinition(definition, version, making));
+}
+
+const isTerminating = ({ metadata, status }: CustomResourceDefinition): boolean =>
+  metadata.deletionTimestamp !== undefined || hasCondition(status, 'Terminating');
+
 function resourceDefinition(
-  { metadata, spec, status }: CustomResourceDefinition,
+  definition: CustomResourceDefinition,
   version: CustomResourceDefinitionVersion,
-  registry: Registry,
-  parse: () => CustomResourceDefinition,
+  { registry, parse = () => definition, retired }: Making,
 ): ResourceDefinition {
+  const { metadata, spec, status } = definition;
   const { group, scope } = spec;
   const names: CustomResourceDefinitionNames = { ...spec.names, ...status?.acceptedNames };
   const { plural, kind, singular = kind.toLowerCase(), listKind = `${kind}List` } = names;
   const deprecation = deprecationOf(group, kind, version);
+  const custom = {
+    definition: metadata.name,
+    storageVersion: spec.versions.find(({ storage }) => storage)?.name ?? version.name,
+    terminating: isTerminating(definition),
+    ...(retired && { retired }),
+    ...(deprecation !== undefined && { deprecation }),
+    get metadata() {
+      return made().metadata;
+    },
+  };
   let schemas: KindSchemas | undefined;
   const made = (): KindSchemas => {
+    if (schemas) return schemas;
     const found = parse().spec.versions.find(({ name }) => name === version.name);
     const props = found?.schema?.openAPIV3Schema as SchemaProps | undefined;
-    return (schemas ??= schemaOfKind(
-      props,
-      [...group.split('.').toReversed(), version.name, kind].join('.'),
-      registry,
-    ));
+    const title = [...group.split('.').toReversed(), version.name, kind].join('.');
+    return (schemas = schemaOfKind(props, title, registry));
   };
   return {
     group,
@@ -89,15 +105,7 @@ function resourceDefinition(
     get schema() {
       return made().schema;
     },
-    custom: {
-      definition: metadata.name ?? '',
-      storageVersion: spec.versions.find(({ storage }) => storage)?.name ?? version.name,
-      terminating: metadata.deletionTimestamp !== undefined || hasCondition(status, 'Terminating'),
-      ...(deprecation !== undefined && { deprecation }),
-      get metadata() {
-        return made().metadata;
-      },
-    },
+    custom,
   };
 }
 

@@ -8,9 +8,9 @@ import type { Call } from '../call.ts';
 import { present, presentAll } from '../custom-resources/presentation.ts';
 import { badRequest, invalidOption, StatusError } from '../errors.ts';
 import { isTrue } from '../request.ts';
-import { openWatch, type WatchStream } from '../respond.ts';
 import { tooOld } from '../store/past.ts';
 import { RECENT_EVENTS, type WatchEvent } from '../store/resource-cache.ts';
+import { openWatch, type WatchStream } from '../watch-stream.ts';
 import { parseRevision, readAtLeast } from './get.ts';
 import { entryFilter, type EntryPredicate } from './list.ts';
 
@@ -42,10 +42,15 @@ export async function watch(call: Call): Promise<void> {
   const entries = initial ? presentAll(definition, cache.list()) : [];
   const position = stream.position;
   const output = openWatch(call);
+  // Its events would be told by a schema that is no longer the kind's.
+  const retired = definition.custom?.retired;
+  if (retired?.aborted) return output.end();
   if (!recent) return output.fail(tooOld(from));
   const send = (event: WatchEvent) => forward(output, presented(definition, event), filter);
   const timeoutSeconds = Number(query.get('timeoutSeconds')) || MIN_TIMEOUT_SECONDS * (1 + Math.random());
   const timer = setTimeout(() => output.end(), Math.min(timeoutSeconds * 1000, 2 ** 31 - 1));
+  const retire = () => output.end();
+  retired?.addEventListener('abort', retire);
   let waiting: WatchEvent[] | undefined = [];
   const unsubscribe = cache.watch({
     event(event) {
@@ -71,6 +76,7 @@ export async function watch(call: Call): Promise<void> {
   const ticker = bookmarks ? setInterval(() => output.bookmark(stream.position), BOOKMARK_INTERVAL_MS) : undefined;
   await output.closed;
   unsubscribe();
+  retired?.removeEventListener('abort', retire);
   clearTimeout(timer);
   clearInterval(ticker);
 }

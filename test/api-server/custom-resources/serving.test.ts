@@ -228,6 +228,7 @@ t.test('watches, tables and partial objects', async (t) => {
 t.test('a definition that ends takes its objects along, and whoever holds one holds the definition', async (t) => {
   await api.patch(`${crontabs}/first`, 'merge', { metadata: { finalizers: ['test.example.com/hold'] } });
   t.equal((await api.delete(`${CRDS}/crontabs.${GROUP}`)).status, 200);
+  const watching = await api.watch(`${crontabs}?watch=true`);
   const held = await until(
     async () => (await api.get(`${CRDS}/crontabs.${GROUP}`)).body,
     (found) => conditionOf(found, 'Terminating')?.reason === 'InstanceDeletionInProgress',
@@ -245,11 +246,15 @@ t.test('a definition that ends takes its objects along, and whoever holds one ho
     async () => (await api.get(`${CRDS}/crontabs.${GROUP}`)).status,
     (status) => status === 404,
   );
+  await watching.ended;
   for (const server of [api, other]) {
     t.equal((await server.get(crontabs)).status, 404);
     t.notMatch((await server.get('/apis')).body, { groups: [{ name: GROUP }] });
   }
-  t.match((await api.tryKubectl('get ct')).stderr, /doesn't have a resource type "ct"|could not find the requested resource/);
+  t.match(
+    (await api.tryKubectl('get ct')).stderr,
+    /doesn't have a resource type "ct"|could not find the requested resource/,
+  );
   await establish(api, crd());
   t.same((await api.get(crontabs)).body.items, [], 'the kind that comes again is empty');
 });
@@ -261,7 +266,11 @@ t.test('names belong to who asked first', async (t) => {
     async () => (await api.get(`${CRDS}/crons.${GROUP}`)).body,
     (found) => conditionOf(found, 'NamesAccepted') !== undefined,
   );
-  t.match(conditionOf(waiting, 'NamesAccepted'), { status: 'False', reason: 'SingularConflict', message: /"CronTab" is already in use/ });
+  t.match(conditionOf(waiting, 'NamesAccepted'), {
+    status: 'False',
+    reason: 'SingularConflict',
+    message: /"CronTab" is already in use/,
+  });
   t.match(conditionOf(waiting, 'Established'), { status: 'False', reason: 'NotAccepted' });
   t.equal((await api.get(`/apis/${GROUP}/v1/crons`)).status, 404);
   await api.delete(`${CRDS}/crontabs.${GROUP}`);

@@ -40,7 +40,7 @@ function kindOf(options: CrdOptions): ResourceDefinition {
   const given = crd(options);
   const faults = faultsOf(given);
   if (faults.length > 0) throw new Error(faults.join('\n'));
-  const [kind] = resourceDefinitions(admitted(given) as unknown as CustomResourceDefinition, registry);
+  const [kind] = resourceDefinitions(admitted(given) as unknown as CustomResourceDefinition, { registry });
   if (!kind) throw new Error('no version is served');
   return kind;
 }
