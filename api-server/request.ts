@@ -42,7 +42,8 @@ export function parseResourceRequest(method: string, url: URL): ResourceRequest 
     rest = rest.slice(2);
   }
   const [resource = '', name = '', subresource = '', ...subpath] = rest;
-  const verb = verbOf(method, name, url.searchParams);
+  // What is asked of the target of a proxy is said by the method alone: the query is the target's.
+  const verb = verbOf(method, name, subresource === 'proxy' ? NO_QUERY : url.searchParams);
   if (!verb) return undefined;
   return {
     verb,
@@ -55,6 +56,8 @@ export function parseResourceRequest(method: string, url: URL): ResourceRequest 
     subpath: subpath.length > 0 ? `/${subpath.join('/')}` : '',
   };
 }
+
+const NO_QUERY = new URLSearchParams();
 
 function verbOf(method: string, name: string, query: URLSearchParams): RequestVerb | undefined {
   switch (method) {

@@ -2,6 +2,7 @@
 import type { Container, Pod, Toleration } from '../../api-schemas/types/core-v1.ts';
 import { checkPodLimits, setLimitDefaults } from '../policy/limit-ranges.ts';
 import { admitServiceAccount } from '../policy/service-accounts.ts';
+import { guardEphemeralContainers } from './ephemeral-containers.ts';
 import type { Kind } from './kinds.ts';
 
 const DEFAULT_GRACE_SECONDS = 30;
@@ -57,6 +58,7 @@ export const pods: Kind = {
     spec.preemptionPolicy ??= 'PreemptLowerPriority';
     pod.status = { phase: 'Pending', qosClass: qosClass([...(spec.initContainers ?? []), ...(spec.containers ?? [])]) };
   },
+  prepareUpdate: guardEphemeralContainers,
   admit(object, old, call) {
     if (!old) checkPodLimits(object as Pod & typeof object, call);
   },

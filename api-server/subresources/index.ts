@@ -9,6 +9,7 @@ import { credentials, position } from '../consumers/credentials.ts';
 import { binding } from './binding.ts';
 import { eviction } from './eviction.ts';
 import { log, portForward, stream, upgradeRequired } from './pod-streams.ts';
+import { proxy, proxyUpgrade } from './proxy.ts';
 import { scale } from './scale.ts';
 import { token } from './token.ts';
 
@@ -32,10 +33,12 @@ export const subresources: Readonly<Record<string, Handler>> = {
   status: part,
   approval: part,
   finalize: part,
+  ephemeralcontainers: part,
   scale,
   binding,
   eviction,
   log,
+  proxy,
   token,
   credentials,
   position,
@@ -50,4 +53,5 @@ export const upgrades: ReadonlyMap<string, (call: Call, upgrade: { socket: Duple
     ['exec', stream],
     ['attach', stream],
     ['portforward', portForward],
+    ['proxy', proxyUpgrade],
   ]);

@@ -4,6 +4,7 @@
 import { Agent, request as httpsRequest } from 'node:https';
 import type { IncomingMessage } from 'node:http';
 import type { Duplex } from 'node:stream';
+import { connect as connectTls } from 'node:tls';
 import type { Node } from '../../api-schemas/types/core-v1.ts';
 import type { Call } from '../call.ts';
 import { badRequest, unavailable } from '../errors.ts';
@@ -98,6 +99,22 @@ export class NodeConnections {
     if (!upstream) throw unavailable(await messageIn(response));
     if (head.length > 0) upstream.unshift(head);
     return upstream;
+  }
+
+  /** A connection to the agent itself, known to it as this server. */
+  open({ host, port }: NodeAddress): Promise<Duplex> {
+    return new Promise((resolve, reject) => {
+      const socket = connectTls({
+        host,
+        port,
+        ...this.#tls,
+        timeout: CONNECT_TIMEOUT_MS,
+        checkServerIdentity: () => undefined,
+      });
+      socket.once('secureConnect', () => resolve(socket.setTimeout(0)));
+      socket.once('timeout', () => socket.destroy(new Error(`no answer within ${CONNECT_TIMEOUT_MS} ms`)));
+      socket.once('error', reject);
+    });
   }
 
   /** Without `upstream`, the agent has refused: the response says why. */

@@ -26,10 +26,9 @@ const STREAM_OPTIONS = ['command', 'stdin', 'stdout', 'stderr', 'tty'];
 async function podOf(call: Call): Promise<{ pod: Pod; container: string; nodeName: string }> {
   const pod = decode(await find(call)) as unknown as Pod;
   const { name } = pod.metadata;
-  const names = [...(pod.spec?.containers ?? []), ...(pod.spec?.initContainers ?? [])].map(
-    (container) => container.name,
-  );
-  const main = (pod.spec?.containers ?? []).map((container) => container.name);
+  const { containers = [], initContainers = [], ephemeralContainers = [] } = pod.spec ?? {};
+  const names = [...containers, ...initContainers, ...ephemeralContainers].map((container) => container.name);
+  const main = containers.map((container) => container.name);
   const asked =
     call.query.get('container') ||
     pod.metadata.annotations?.[DEFAULT_CONTAINER] ||

@@ -1,5 +1,5 @@
 /** A container of a pod as the engine is asked to make it. Reads nothing but what it is given (and, for subPaths, the pod's own folder). Called by the agent's operations. */
-import type { Container as PodContainer } from '../../api-schemas/types/core-v1.ts';
+import type { Container as PodContainer, PodSpec } from '../../api-schemas/types/core-v1.ts';
 import type { ContainerNetwork, ContainerSpec, Mount, PortBinding } from '../../runtime/container-runtime.ts';
 import { PAUSE_IMAGE } from '../../runtime/pause-image.ts';
 import type { DownwardFacts } from './downward.ts';
@@ -21,6 +21,8 @@ export interface SpecInput {
   readonly address?: string;
   /** Of the running sandbox that the container joins. */
   readonly sandboxId?: string;
+  /** Of the running container whose processes it is to see. */
+  readonly processesOf?: string;
   /** Volumes, and files of the agent's own such as `resolv.conf`. */
   readonly mounts: readonly Mount[];
   /** What `runAsNonRoot` is checked against where the spec names no user. */
@@ -69,11 +71,16 @@ export function containerSpec(container: PodContainer, input: SpecInput): Contai
     noNewPrivileges: security.allowPrivilegeEscalation === false,
     hostProcesses: spec.hostPID ?? false,
     ...(spec.hostIPC === true ? { hostIpc: true } : {}),
-    ...(spec.shareProcessNamespace === true && input.sandboxId !== undefined ? { processesOf: input.sandboxId } : {}),
+    ...processes(spec, input),
     tty: container.tty ?? false,
     stdin: container.stdin ?? false,
     stdinOnce: container.stdinOnce ?? false,
   };
+}
+
+function processes(spec: PodSpec, input: SpecInput): Pick<ContainerSpec, 'processesOf'> {
+  const processesOf = input.processesOf ?? (spec.shareProcessNamespace === true ? input.sandboxId : undefined);
+  return processesOf === undefined ? {} : { processesOf };
 }
 
 /** The container that holds the network of a pod of several containers. */

@@ -12,7 +12,7 @@ export const POD_UID_LABEL = 'reckon.dev/pod-uid';
 export const POD_NAMESPACE_LABEL = 'reckon.dev/pod-namespace';
 export const POD_NAME_LABEL = 'reckon.dev/pod-name';
 export const CONTAINER_LABEL = 'reckon.dev/container';
-/** `container`, `init` or `sandbox`. */
+/** `container`, `init`, `ephemeral` or `sandbox`. */
 export const ROLE_LABEL = 'reckon.dev/role';
 export const ATTEMPT_LABEL = 'reckon.dev/attempt';
 export const SPEC_HASH_LABEL = 'reckon.dev/spec-hash';
@@ -27,7 +27,7 @@ export const SANDBOX_LABEL = 'reckon.dev/sandbox';
 /** The name that stands in a sandbox's container name; no container of a pod can have it. */
 export const SANDBOX_NAME = 'POD';
 
-export type Role = 'container' | 'init' | 'sandbox';
+export type Role = 'container' | 'init' | 'ephemeral' | 'sandbox';
 
 export interface PodIdentity {
   readonly namespace: string;
@@ -52,7 +52,7 @@ export function attemptOf(container: Container): number {
 
 export function roleOf(container: Container): Role {
   const role = container.labels[ROLE_LABEL];
-  return role === 'init' || role === 'sandbox' ? role : 'container';
+  return role === 'init' || role === 'ephemeral' || role === 'sandbox' ? role : 'container';
 }
 
 /** What of a container may change while its pod lives, and asks for a new container when it does: as in Kubernetes, its image. */

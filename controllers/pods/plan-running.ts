@@ -66,6 +66,7 @@ export function planRunningPod(context: { pod: Pod; observed: Observed; view: Po
   }
 
   const wantsStart = !initFailed && slots.some((slot) => slot.wantsStart);
+  slots.push(...planEphemeral({ ...context, joinable: sandboxed ? sandboxRuns : undefined }));
   if (sandboxed && !sandboxRuns && volumesReady && wantsStart && !view.slots.some(({ current }) => runs(current)))
     planSandbox(context);
   for (const old of view.sandboxes.slice(1)) {
@@ -87,12 +88,36 @@ export function planRunningPod(context: { pod: Pod; observed: Observed; view: Po
   return { slots, initialized: initialized && !initFailed, hasNetwork: networkOwner };
 }
 
+/** They join what runs: the network that the pod has, and the processes of the container that they look at. */
+function planEphemeral(context: {
+  pod: Pod;
+  observed: Observed;
+  view: PodView;
+  draft: Draft;
+  /** Undefined: the pod's network is that of its container. */
+  joinable: boolean | undefined;
+}): SlotPlan[] {
+  const { view, ...rest } = context;
+  const lasting = view.slots.filter(({ slot }) => slot.role !== 'ephemeral');
+  const joinable = context.joinable ?? lasting.some(({ current }) => runs(current));
+  return view.slots
+    .filter(({ slot }) => slot.role === 'ephemeral')
+    .map((one) => {
+      const { target } = one.slot;
+      const targetRuns =
+        target === undefined || lasting.some(({ slot, current }) => slot.name === target && runs(current));
+      const mayStart = joinable && targetRuns;
+      return planSlot({ ...rest, view: one, mayStart, waitingReason: 'ContainerCreating' });
+    });
+}
+
 /** Who holds the pod's network and was parted from it, as when somebody removes the network, can only begin anew. */
 function planLostNetwork(
   { pod, observed, view, draft }: { pod: Pod; observed: Observed; view: PodView; draft: Draft },
   sandboxed: boolean,
 ): void {
-  const holders = sandboxed ? [view.sandbox] : view.slots.map(({ current }) => current);
+  const owners = view.slots.filter(({ slot }) => slot.role !== 'ephemeral');
+  const holders = sandboxed ? [view.sandbox] : owners.map(({ current }) => current);
   for (const container of holders) {
     if (!runs(container) || container?.unread === true || container?.labels[ADDRESS_LABEL] === undefined) continue;
     if (container.address !== undefined) continue;

@@ -9,6 +9,8 @@ export interface Slot {
   readonly container: PodContainer;
   /** An init container with `restartPolicy: Always`: it goes on beside the pod's own containers. */
   readonly sidecar: boolean;
+  /** Of an ephemeral container: the one whose processes it is to see. */
+  readonly target?: string;
 }
 
 const EMPTY_SPEC: PodSpec = { containers: [] };
@@ -39,8 +41,19 @@ export function mainSlots(pod: Pod): readonly Slot[] {
   }));
 }
 
+/** Containers that somebody has added to look into a pod that is there. They are run once, and nothing hangs on them. */
+export function ephemeralSlots(pod: Pod): readonly Slot[] {
+  return (specOf(pod).ephemeralContainers ?? []).map(({ targetContainerName, ...container }) => ({
+    name: container.name,
+    role: 'ephemeral',
+    container,
+    sidecar: false,
+    ...(targetContainerName && { target: targetContainerName }),
+  }));
+}
+
 export function slotsOf(pod: Pod): readonly Slot[] {
-  return [...initSlots(pod), ...mainSlots(pod)];
+  return [...initSlots(pod), ...mainSlots(pod), ...ephemeralSlots(pod)];
 }
 
 /** A pod of one container is one container of the engine. Several share the network of a sandbox. */
@@ -52,6 +65,7 @@ export function needsSandbox(pod: Pod): boolean {
 
 export function restartPolicyOf(pod: Pod, slot: Slot): 'Always' | 'OnFailure' | 'Never' {
   if (slot.sidecar) return 'Always';
+  if (slot.role === 'ephemeral') return 'Never';
   const policy = specOf(pod).restartPolicy ?? 'Always';
   // An init container runs until it succeeds, then no more.
   if (slot.role === 'init') return policy === 'Never' ? 'Never' : 'OnFailure';

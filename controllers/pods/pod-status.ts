@@ -44,6 +44,7 @@ export function podStatus(input: StatusInput): Record<string, unknown> {
   }));
   const inits = statuses.filter(({ slot }) => slot.role === 'init');
   const mains = statuses.filter(({ slot }) => slot.role === 'container').map(({ status }) => status);
+  const ephemeral = statuses.filter(({ slot }) => slot.role === 'ephemeral').map(({ status }) => status);
   const initialized =
     plan?.initialized ??
     pod.status?.conditions?.some(({ type, status }) => type === 'Initialized' && status === 'True') ??
@@ -67,6 +68,10 @@ export function podStatus(input: StatusInput): Record<string, unknown> {
     containerStatuses: mains,
     ...(addresses.length === 0 ? {} : { podIP: addresses[0] ?? '', podIPs: addresses.map((ip) => ({ ip })) }),
     ...(inits.length === 0 ? {} : { initContainerStatuses: inits.map(({ status }) => status) }),
+    // None of them is ever ready: nobody is served by them.
+    ...(ephemeral.length === 0
+      ? {}
+      : { ephemeralContainerStatuses: ephemeral.map((status) => ({ ...status, ready: false, started: false })) }),
     ...(failure === undefined ? {} : { reason: failure.reason, message: failure.message }),
   };
   return next as Record<string, unknown>;

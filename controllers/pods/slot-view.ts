@@ -28,10 +28,11 @@ export function viewPod(pod: Pod, observed: Observed): PodView {
   const own = observed.containers.filter((container) => container.labels[POD_UID_LABEL] === pod.metadata.uid);
   const newestFirst = own.toSorted((a, b) => attemptOf(b) - attemptOf(a));
   const recorded = new Map(
-    [...(pod.status?.initContainerStatuses ?? []), ...(pod.status?.containerStatuses ?? [])].map((status) => [
-      status.name,
-      status,
-    ]),
+    [
+      ...(pod.status?.initContainerStatuses ?? []),
+      ...(pod.status?.containerStatuses ?? []),
+      ...(pod.status?.ephemeralContainerStatuses ?? []),
+    ].map((status) => [status.name, status]),
   );
   const slots = slotsOf(pod).map((slot): SlotView => {
     const status = recorded.get(slot.name);

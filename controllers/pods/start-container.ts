@@ -18,9 +18,9 @@ import { WorkError, type Gate } from './attempts.ts';
 import { containerSpec, resolverConfiguration, sandboxSpec, SecurityError, type SpecInput } from './container-spec.ts';
 import * as labels from './labels.ts';
 import type { Pod, RuntimeAction } from './observation.ts';
-import { identityOf, needsSandbox, slotsOf, specOf } from './pod-shape.ts';
+import { identityOf, needsSandbox, slotsOf, specOf, type Slot } from './pod-shape.ts';
 import { UnresolvedReferenceError, type References } from './references.ts';
-import { roleOf, attemptOf } from './labels.ts';
+import { roleOf, attemptOf, type Role } from './labels.ts';
 import { runs } from './slot-view.ts';
 import { containerEnvironment } from './environment.ts';
 import { containerMounts } from './volumes/mounts.ts';
@@ -47,7 +47,7 @@ export async function startContainer(
   if (pod === undefined) return;
   const slot = slotsOf(pod).find(({ name }) => name === action.container);
   if (slot === undefined && action.role !== 'sandbox') return;
-  const spec = await translated(context, pod, () => specFor(context, pod, slot?.container, options));
+  const spec = await translated(context, pod, () => specFor(context, pod, slot, options));
   const id = await gate.pass(async () => {
     // The pod may have been deleted while this waited.
     if (wantedPod(context, key, action.uid) === undefined) return undefined;
@@ -95,16 +95,19 @@ async function translated<T>(context: AgentContext, pod: Pod, work: () => Promis
 async function specFor(
   context: AgentContext,
   pod: Pod,
-  container: PodContainer | undefined,
+  slot: Slot | undefined,
   options: { action: StartAction; causes: readonly number[] },
 ): Promise<ContainerSpec> {
   const { action } = options;
+  const container = slot?.container;
   const { addresses, folders, runtime } = context;
   const uid = action.uid;
   const hostNetwork = specOf(pod).hostNetwork === true;
-  const sandboxed = needsSandbox(pod) && action.role !== 'sandbox';
   const address = hostNetwork ? undefined : addresses.allocate(uid);
-  const sandbox = sandboxed ? sandboxOf(context, pod) : undefined;
+  const sandbox = networkHolder(context, pod, action.role);
+  const target = slot?.target;
+  const processesOf =
+    target === undefined ? undefined : runningIn(context, pod, (one) => one.labels[labels.CONTAINER_LABEL] === target);
   const facts = downwardFacts(context, pod);
   const references = await context.sources.of(pod);
   const mounts = runtime.kind === 'simulated' ? [] : await mountsFor(context, pod, container, { action, references });
@@ -122,6 +125,7 @@ async function specFor(
     network: context.network.name,
     ...(address === undefined ? {} : { address }),
     ...(sandbox === undefined ? {} : { sandboxId: sandbox }),
+    ...(processesOf === undefined ? {} : { processesOf }),
     mounts,
     imageUser: image === undefined || image === 'absent' || image === 'unknown' ? '' : image.user,
   };
@@ -131,15 +135,23 @@ async function specFor(
   return sandboxSpec(input);
 }
 
-/** Its own sandbox runs by the time a container is planned; if it has ended since, the next plan sees that. */
-function sandboxOf(context: AgentContext, pod: Pod): string {
+/** What a container joins runs by the time that it is planned; if it has ended since, the next plan sees that. */
+function runningIn(context: AgentContext, pod: Pod, isMeant: (container: Container) => boolean): string {
   const { namespace, name, uid } = identityOf(pod);
-  const sandboxes = context.cache
+  const found = context.cache
     .of(namespace, name)
-    .filter((found) => roleOf(found) === 'sandbox' && found.labels[labels.POD_UID_LABEL] === uid && runs(found));
-  const newest = sandboxes.toSorted((a, b) => attemptOf(b) - attemptOf(a))[0];
-  if (newest === undefined) throw new WorkError('CreateContainerError', 'the sandbox of the pod has ended');
+    .filter((one) => one.labels[labels.POD_UID_LABEL] === uid && runs(one) && isMeant(one));
+  const newest = found.toSorted((a, b) => attemptOf(b) - attemptOf(a))[0];
+  if (newest === undefined) throw new WorkError('CreateContainerError', 'the container that it joins has ended');
   return newest.id;
+}
+
+/** Whose network the container shares: the sandbox's, or what is added to a pod without one, that of the container that has it. */
+function networkHolder(context: AgentContext, pod: Pod, role: Role): string | undefined {
+  if (role === 'sandbox') return undefined;
+  if (needsSandbox(pod)) return runningIn(context, pod, (one) => roleOf(one) === 'sandbox');
+  if (role !== 'ephemeral' || specOf(pod).hostNetwork === true) return undefined;
+  return runningIn(context, pod, (one) => roleOf(one) !== 'ephemeral');
 }
 
 function labelsFor(

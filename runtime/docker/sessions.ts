@@ -1,6 +1,6 @@
 /** Exec, attach and logs on a Docker engine: the calls whose answer is a stream. Used by docker-runtime.ts. */
 import type Docker from 'dockerode';
-import type { Duplex, Readable } from 'node:stream';
+import { Writable, type Duplex, type Readable } from 'node:stream';
 import { finished } from 'node:stream/promises';
 import { RuntimeCallError, type ExecOptions, type LogOptions, type Session } from '../container-runtime.ts';
 import { call } from './calls.ts';
@@ -47,7 +47,8 @@ export async function openAttachment(
   options: Omit<ExecOptions, 'command'>,
 ): Promise<Session> {
   const container = docker.getContainer(id);
-  const tty = (await call('attach', (abortSignal) => container.inspect({ abortSignal }))).Config.Tty;
+  const { Tty: tty, StdinOnce: stdinOnce } = (await call('attach', (abortSignal) => container.inspect({ abortSignal })))
+    .Config;
   const socket = (await call('attach', () =>
     container.attach({
       stream: true,
@@ -60,6 +61,7 @@ export async function openAttachment(
   return session(socket, {
     tty,
     stdin: options.stdin ?? false,
+    keepsInputOpen: !stdinOnce,
     resize: (width, height) => call('attach', (abortSignal) => container.resize({ h: height, w: width, abortSignal })),
     exitCode: async () => (await call('attach', (abortSignal) => container.inspect({ abortSignal }))).State.ExitCode,
   });
@@ -70,6 +72,7 @@ function session(
   options: {
     readonly tty: boolean;
     readonly stdin: boolean;
+    readonly keepsInputOpen?: boolean;
     readonly resize: (width: number, height: number) => Promise<unknown>;
     readonly exitCode: () => Promise<number>;
   },
@@ -78,7 +81,7 @@ function session(
   const ended = finished(socket, { writable: false }).catch(() => undefined);
   socket.on('error', () => socket.destroy());
   return {
-    stdin: options.stdin ? socket : undefined,
+    stdin: options.stdin ? (options.keepsInputOpen ? withoutEnd(socket) : socket) : undefined,
     stdout,
     stderr,
     resize: async (width, height) => void (await options.resize(width, height)),
@@ -86,6 +89,10 @@ function session(
     close: () => void socket.destroy(),
   };
 }
+
+/** A container whose input outlasts its first client does not hear of the end of one; the engine would even cut off the output there. */
+const withoutEnd = (socket: Duplex): Writable =>
+  new Writable({ write: (chunk: Buffer, encoding, done) => void socket.write(chunk, encoding, done) });
 
 /** dockerode answers a buffer unless it follows, so this goes to its transport. */
 export async function openLogs(docker: Docker, id: string, options: LogOptions): Promise<Readable> {

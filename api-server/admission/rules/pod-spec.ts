@@ -6,6 +6,7 @@ import { duplicate, forbidden, invalid, notSupported, required, type Fault } fro
 import { dns1123Label, dns1123Subdomain } from '../names.ts';
 import { labelsFaults, validateTemplateMetadata } from '../metadata.ts';
 import { containerFaults, type PodContext } from './containers.ts';
+import { ephemeralContainersFaults } from './ephemeral-containers.ts';
 import { below, objectAt, objectsAt, stringsAt, textAt, type JsonObject, type Rule } from './rule.ts';
 
 const VOLUME_SETTINGS = new Set(['name']);
@@ -21,6 +22,7 @@ export const podSpec: Rule = ({ value: spec, path, report }) => {
   report(
     ...labelsFaults(stringsAt(spec['nodeSelector']), below(path, 'nodeSelector')),
     ...tolerationFaults(spec, path),
+    ...ephemeralContainersFaults(spec, path),
   );
 };
 

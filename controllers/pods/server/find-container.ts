@@ -49,7 +49,8 @@ export function findContainer(
   if (found !== undefined) return found;
   if (wanted.previous === true)
     throw new ServerError(400, 'BadRequest', `previous terminated container "${container}" in pod "${name}" not found`);
-  const statuses = [...(pod.status?.containerStatuses ?? []), ...(pod.status?.initContainerStatuses ?? [])];
+  const { containerStatuses = [], initContainerStatuses = [], ephemeralContainerStatuses = [] } = pod.status ?? {};
+  const statuses = [...containerStatuses, ...initContainerStatuses, ...ephemeralContainerStatuses];
   const reason = statuses.find((status) => status.name === container)?.state?.waiting?.reason ?? 'ContainerCreating';
   throw new ServerError(400, 'BadRequest', `container "${container}" in pod "${name}" is waiting to start: ${reason}`);
 }
