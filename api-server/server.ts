@@ -73,6 +73,8 @@ export class ApiServer {
   readonly #stopping = new AbortController();
   /** Of each request that is being answered. */
   readonly #open = new Set<Departure>();
+  /** Connections that have been taken over, or ask to be. */
+  readonly #upgraded = new Set<Duplex>();
 
   constructor(options: ServerOptions) {
     this.#options = options;
@@ -129,6 +131,7 @@ export class ApiServer {
     clearTimeout(this.#alsoAgain);
     this.#also?.close();
     for (const request of this.#open) request.abort();
+    for (const socket of this.#upgraded) socket.destroy();
     const closed = new Promise<void>((resolve) => this.#server.close(() => resolve()));
     // A connection whose last answer has only now been taken becomes idle after the first look.
     const idle = setInterval(() => this.#server.closeIdleConnections(), IDLE_LOOK_MS);
@@ -239,7 +242,7 @@ export class ApiServer {
   async #dispatch(call: Call): Promise<void> {
     const { definition, target, request } = call;
     checkShape(call);
-    checkOptions(call);
+    if (target.subresource !== 'proxy') checkOptions(call);
     if (target.subresource !== '') {
       const declared = definition.subresources.find(({ name }) => name === target.subresource);
       const handler = declared && subresources[target.subresource];
@@ -276,6 +279,8 @@ export class ApiServer {
 
   async #upgrade(request: IncomingMessage, socket: Duplex, head: Buffer): Promise<void> {
     socket.on('error', () => socket.destroy());
+    this.#upgraded.add(socket);
+    socket.once('close', () => this.#upgraded.delete(socket));
     const requestId = randomUUID();
     try {
       const url = parseUrl(request);
