@@ -33,7 +33,9 @@ export interface NodeSnapshot {
   readonly addresses?: readonly AddressFacts[];
 }
 
-export const MAX_EVENTS = 1_000;
+export /** So many old events go with one statement. */
+const PRUNE_AT_ONCE = 5_000;
+const MAX_EVENTS = 1_000;
 const STATEMENT_TIMEOUT_MS = 2_500;
 
 /** The tables that a node's agent keeps equal to its engine: the column beside `node` that names a row, and the columns that are compared and written. */
@@ -223,6 +225,19 @@ export class AgentState extends RuntimeState {
         select ${node}, kind, container_id, pod_uid, pod_namespace, pod_name, container_name, attempt, exit_code, message, coalesce(causes, '{}'), detail
         from jsonb_populate_record(null::runtime_events, ${JSON.stringify(toRow(event))}::jsonb)`.execute(db);
     });
+  }
+
+  /** Lets go of what happened longer ago than that. Resolves to how many events went. */
+  async pruneEvents(keepDays: number): Promise<number> {
+    for (let pruned = 0; ;) {
+      const gone = await answered(async () => {
+        const { rows } = await sql<{ count: number }>`
+          select prune_runtime_events(make_interval(days => ${keepDays}), ${PRUNE_AT_ONCE}) as count`.execute(this.db);
+        return Number(rows[0]?.count ?? 0);
+      });
+      pruned += gone;
+      if (gone < PRUNE_AT_ONCE) return pruned;
+    }
   }
 
   /** The node is alive; by the database's clock. */

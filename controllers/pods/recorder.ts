@@ -16,6 +16,9 @@ const RETRY_MS = 3_000;
 const MAX_SINGLE = 20;
 const USAGE_MS = 15_000;
 const USAGE_AT_ONCE = 4;
+/** So long what happened to containers is kept. */
+const KEEP_EVENTS_DAYS = 30;
+const PRUNE_MS = 3_600_000;
 
 export class RuntimeRecorder {
   readonly #context: AgentContext;
@@ -47,9 +50,11 @@ export class RuntimeRecorder {
       measuring = true;
       void this.#measure().finally(() => (measuring = false));
     }, USAGE_MS);
+    const pruning = setInterval(() => void this.#prune(), PRUNE_MS);
     signal.addEventListener('abort', () => {
       clearInterval(timer);
       clearInterval(usage);
+      clearInterval(pruning);
     });
   }
 
@@ -125,6 +130,17 @@ export class RuntimeRecorder {
     for (const container of containers) this.#recorded.set(container.id, container);
     this.#snapshotDue = false;
     this.#lastSnapshotMs = now();
+  }
+
+  async #prune(): Promise<void> {
+    const { logger } = this.#context;
+    try {
+      const pruned = await this.#state.pruneEvents(KEEP_EVENTS_DAYS);
+      if (pruned > 0)
+        logger.info({ pruned, keepDays: KEEP_EVENTS_DAYS }, 'what happened to containers long ago is let go');
+    } catch (error) {
+      logger.warn({ err: error }, 'old events of containers could not be let go; it will be tried again');
+    }
   }
 
   async #measure(): Promise<void> {

@@ -75,6 +75,13 @@ await t.test('each role can do what is its own and nothing else', async (t) => {
   await as('reckon_reader', 'select * from objects');
   await t.rejects(as('reckon_agent', 'delete from records'), /permission denied/);
   await t.rejects(as('reckon_agent', 'delete from runtime_events'), /permission denied/);
+  const old = `insert into runtime_events (node, kind, time) select 'n', 'exited', now() - interval '40 days' from generate_series(1, 7)`;
+  await query(databaseUrl, old);
+  await as('reckon_agent', `select prune_runtime_events(interval '30 days', 5)`);
+  t.equal((await query(databaseUrl, 'select * from runtime_events')).length, 3, 'what is old goes, so many at once');
+  await as('reckon_agent', `select prune_runtime_events(interval '0', 100)`);
+  t.equal((await query(databaseUrl, 'select * from runtime_events')).length, 1, 'what is new stays, whoever asks');
+  await t.rejects(as('reckon_reader', `select prune_runtime_events(interval '30 days', 5)`), /permission denied/);
   await t.rejects(as('reckon_projection', 'delete from containers'), /permission denied/);
   await t.rejects(as('reckon_reader', 'update projection set floor = 2'), /permission denied/);
 });
