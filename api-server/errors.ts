@@ -132,7 +132,7 @@ export const notAcceptable = (offered: readonly string[]) =>
 export const unsupportedMediaType = (contentType: string, offered: readonly string[]) =>
   new StatusError(
     'UnsupportedMediaType',
-    `the body of the request was in an unknown format (${contentType || 'no Content-Type'}) - accepted media types include: ${offered.join(', ')}`,
+    `the body of the request was in an unknown format - accepted media types include: ${offered.join(', ')}${contentType ? ` (not ${contentType})` : ''}`,
   );
 
 export const alreadyExists = (subject: Subject, name: string) =>

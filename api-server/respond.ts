@@ -1,101 +1,116 @@
 /**
- * Writes answers: one object, a list, a watch or a Status, in the form that the client's Accept header prefers. Plain JSON takes the stored bytes as they are; tables, partial objects
- * and protobuf are made from them.
+ * Writes answers: one object, a list or a Status, in the form that the client's Accept header prefers. Plain JSON takes the stored bytes as they are; large answers are packed where the client takes gzip, as
+ * Kubernetes does. Called by every verb; watches are in `watch-stream.ts`.
  */
+import { gzip } from 'node:zlib';
+import type { ServerResponse } from 'node:http';
 import type { ApiObject } from '../api-schemas/schema.ts';
-import { encodeProtobuf } from './codec/protobuf.ts';
-import { negotiate, type Representation } from './codec/negotiate.ts';
-import { toYaml } from './codec/yaml.ts';
-import { apiVersionOf, type Call } from './call.ts';
-import { notAcceptable, StatusError, type Status } from './errors.ts';
-import { decode, type Entry } from './store/entry.ts';
-import { toTable, type TableOptions } from './table/table.ts';
+import { apiVersionOf, asSpoken, type Call } from './call.ts';
+import { listMessage, sealMessage } from './codec/protobuf.ts';
+import { negotiate } from './codec/negotiate.ts';
+import type { Status } from './errors.ts';
+import {
+  asWritten,
+  CONTENT_TYPES,
+  encodeAs,
+  messageOf,
+  metadataAlone,
+  objectOf,
+  once,
+  representationOf,
+  shaped,
+  tableOptions,
+  typeOf,
+} from './representation.ts';
+import type { Entry } from './store/entry.ts';
+import { toTable } from './table/table.ts';
 
-/** A watcher with more than this waiting in its socket is disconnected; it resumes from its last event. */
-export const MAX_WATCH_BACKLOG_BYTES = 32 * 1024 * 1024;
-
-const JSON_TYPE = 'application/json';
-
-export function representationOf(call: Pick<Call, 'request'>): Representation {
-  const representation = negotiate(call.request.headers.accept);
-  if (!representation)
-    throw notAcceptable(['application/json', 'application/yaml', 'application/vnd.kubernetes.protobuf']);
-  return representation;
-}
+/** As in Kubernetes: below it packing costs more than it saves, and the fastest level is the one that pays. */
+const GZIP_FROM_BYTES = 128 * 1024;
+const GZIP_LEVEL = 1;
 
 export function sendBytes(
-  call: Pick<Call, 'response'>,
+  { response }: Pick<Call, 'response'>,
   code: number,
   body: Buffer,
-  contentType: string = JSON_TYPE,
+  contentType: string = CONTENT_TYPES.json,
 ): void {
-  call.response.writeHead(code, { 'Content-Type': contentType, 'Content-Length': body.length });
-  call.response.end(body);
+  if (body.length > GZIP_FROM_BYTES && takesGzip(response)) return sendPacked(response, code, body, contentType);
+  response.writeHead(code, { 'Content-Type': contentType, 'Content-Length': body.length });
+  response.end(body);
+}
+
+const takesGzip = ({ req }: ServerResponse): boolean =>
+  String(req.headers['accept-encoding'] ?? '')
+    .split(',')
+    .some((coding) => /^\s*gzip\s*(;(?!\s*q=0(\.0*)?\s*$).*)?$/.test(coding));
+
+function sendPacked(response: ServerResponse, code: number, body: Buffer, contentType: string): void {
+  gzip(body, { level: GZIP_LEVEL }, (error, packed) => {
+    if (error || response.destroyed) return void response.destroy();
+    response.writeHead(code, {
+      'Content-Type': contentType,
+      'Content-Encoding': 'gzip',
+      Vary: 'Accept-Encoding',
+      'Content-Length': packed.length,
+    });
+    response.end(packed);
+  });
 }
 
 export function sendJson(call: Pick<Call, 'response'>, code: number, value: unknown): void {
-  sendBytes(call, code, Buffer.from(JSON.stringify(value)));
+  sendBytes(call, code, Buffer.from(wantsPretty(call.response) ? pretty(value) : JSON.stringify(value)));
 }
 
-export function sendStatus(call: Pick<Call, 'response'>, status: Status): void {
+const PRETTY = /[?&]pretty=([^&]*)/;
+const BY_HAND = /^(curl|Wget|Mozilla\/5\.0)/;
+
+/** For people: who asks for it, and those who look with their own eyes. https://kubernetes.io/docs/reference/kubernetes-api/common-parameters/common-parameters/#pretty */
+function wantsPretty({ req }: ServerResponse): boolean {
+  const asked = PRETTY.exec(req.url ?? '')?.[1];
+  if (asked !== undefined && /^(1|0|t|f|true|false)$/i.test(asked)) return /^(1|t|true)$/i.test(asked);
+  return BY_HAND.test(req.headers['user-agent'] ?? '');
+}
+
+const pretty = (value: unknown): string => `${JSON.stringify(value, undefined, 2)}\n`;
+
+/** In the form that the client prefers, where that can be told. */
+export function sendStatus(call: Pick<Call, 'response' | 'services'>, status: Status): void {
+  const { response, services } = call;
   const retryAfter = status.details?.retryAfterSeconds;
-  if (retryAfter !== undefined) call.response.setHeader('Retry-After', String(retryAfter));
-  sendJson(call, status.code, status);
+  if (retryAfter !== undefined) response.setHeader('Retry-After', String(retryAfter));
+  const { format } = negotiate(response.req.headers.accept) ?? { format: 'json' };
+  if (format === 'json') return sendJson(call, status.code, status);
+  const { bytes, type } = encodeAs(format, status, services);
+  sendBytes(call, status.code, bytes, type);
 }
 
 /** One object that is not stored, or not yet: a review, a dry run, a Scale. */
 export function sendObject(call: Call, object: ApiObject, code = 200): void {
+  sendValue(call, shaped(call, object), code);
+}
+
+function sendValue(call: Call, value: unknown, code = 200): void {
+  const { format } = representationOf(call);
+  if (format === 'json') return sendJson(call, code, value);
+  const { bytes, type } = encodeAs(format, value, call.services);
+  sendBytes(call, code, bytes, type);
+}
+
+export function sendEntry(asking: Call, entry: Entry, code = 200): void {
+  const call = asSpoken(asking);
   const representation = representationOf(call);
-  switch (representation.as) {
-    case 'Table':
-      return sendJson(
-        call,
-        code,
-        toTable(call.definition, [object], tableOptions(call, object.metadata.resourceVersion ?? '')),
-      );
-    case 'PartialObjectMetadata':
-      return sendJson(call, code, partial(object));
-    case 'Object':
-      break;
-    default:
-      representation.as satisfies never;
-  }
-  if (representation.format === 'protobuf') {
-    const encoded = encodeProtobuf(object, call.services.registry);
-    if (encoded) return sendBytes(call, code, encoded, 'application/vnd.kubernetes.protobuf');
-  }
-  if (representation.format === 'yaml') return sendBytes(call, code, Buffer.from(toYaml(object)), 'application/yaml');
-  sendJson(call, code, object);
-}
-
-export function sendEntry(call: Call, entry: Entry, code = 200): void {
-  const { as, format } = representationOf(call);
-  if (as === 'Object' && format === 'json' && asWritten(call, entry)) return sendBytes(call, code, entry.bytes);
-  sendObject(call, inVersion(call, decode(entry)), code);
-}
-
-/** Whether the object was written in the version that the client asks for. */
-const asWritten = (call: Call, entry: Entry): boolean => entry.apiVersion === apiVersionOf(call.definition);
-
-function inVersion(call: Call, object: ApiObject): ApiObject {
-  object.apiVersion = apiVersionOf(call.definition);
-  return object;
-}
-
-const partial = ({ metadata }: ApiObject): ApiObject => ({
-  apiVersion: 'meta.k8s.io/v1',
-  kind: 'PartialObjectMetadata',
-  metadata,
-});
-
-function tableOptions(call: Call, resourceVersion: string): TableOptions {
-  const include = call.query.get('includeObject');
-  return {
-    resourceVersion,
-    includeObject: include === 'None' || include === 'Object' ? include : 'Metadata',
-    nowMs: call.asOfMs ?? Date.now(),
-    version: representationOf(call).version ?? 'v1',
-  };
+  const { as, format } = representation;
+  if (as === 'Object' && format === 'json' && asWritten(call, entry) && !wantsPretty(call.response))
+    return sendBytes(call, code, entry.bytes);
+  if (format === 'protobuf' && as !== 'Table' && entry.sequence > 0)
+    return sendBytes(
+      call,
+      code,
+      sealMessage(typeOf(call, representation), [messageOf(call, entry, representation)]),
+      CONTENT_TYPES.protobuf,
+    );
+  sendObject(call, objectOf(call, entry), code);
 }
 
 export interface ListPage {
@@ -105,12 +120,11 @@ export interface ListPage {
   readonly remaining?: number;
 }
 
-const COMMA = Buffer.from(',');
-
-export function sendList(call: Call, page: ListPage): void {
+export function sendList(asking: Call, page: ListPage): void {
+  const call = asSpoken(asking);
   const { definition } = call;
-  const { as, format } = representationOf(call);
-  const apiVersion = apiVersionOf(definition);
+  const representation = representationOf(call);
+  const { as, format, version } = representation;
   const metadata = {
     resourceVersion: String(page.revision),
     ...(page.continueToken !== undefined && {
@@ -118,133 +132,47 @@ export function sendList(call: Call, page: ListPage): void {
       ...(page.remaining !== undefined && { remainingItemCount: page.remaining }),
     }),
   };
-  if (as === 'Object' && format === 'json' && page.entries.every((entry) => asWritten(call, entry))) {
-    const head = `{"kind":${JSON.stringify(definition.listKind)},"apiVersion":${JSON.stringify(apiVersion)},"metadata":${JSON.stringify(metadata)},"items":[`;
-    const parts: Buffer[] = [Buffer.from(head)];
-    page.entries.forEach((entry, index) => (index === 0 ? parts.push(entry.bytes) : parts.push(COMMA, entry.bytes)));
-    parts.push(Buffer.from(']}'));
-    return sendBytes(call, 200, Buffer.concat(parts));
-  }
-  const objects = page.entries.map((entry) => inVersion(call, decode(entry)));
   if (as === 'Table') {
+    const objects = page.entries.map((entry) => objectOf(call, entry));
     const table = toTable(definition, objects, tableOptions(call, metadata.resourceVersion));
-    return sendJson(call, 200, { ...table, metadata });
+    return sendValue(call, { ...table, metadata });
   }
-  if (as === 'PartialObjectMetadata') {
-    return sendJson(call, 200, {
-      kind: 'PartialObjectMetadataList',
-      apiVersion: 'meta.k8s.io/v1',
-      metadata,
-      items: objects.map(partial),
-    });
-  }
-  const list = { kind: definition.listKind, apiVersion, metadata, items: objects };
+  const list =
+    as === 'PartialObjectMetadata'
+      ? { kind: 'PartialObjectMetadataList', apiVersion: `meta.k8s.io/${version}`, metadata }
+      : { kind: definition.listKind, apiVersion: apiVersionOf(definition), metadata };
   if (format === 'protobuf') {
-    const encoded = encodeProtobuf(list as unknown as ApiObject, call.services.registry);
-    if (encoded) return sendBytes(call, 200, encoded, 'application/vnd.kubernetes.protobuf');
+    const items = page.entries.map((entry) => messageOf(call, entry, representation));
+    const message = listMessage(metadata, items, call.services.registry);
+    return sendBytes(call, 200, sealMessage(list, message), CONTENT_TYPES.protobuf);
   }
-  if (format === 'yaml') return sendBytes(call, 200, Buffer.from(toYaml(list)), 'application/yaml');
-  sendJson(call, 200, list);
-}
-
-/** An open watch response. */
-export interface WatchStream {
-  event(type: 'ADDED' | 'MODIFIED' | 'DELETED', entry: Entry): void;
-  bookmark(revision: number, options?: { initialEventsEnd: boolean }): void;
-  /** Resolves once the client has taken what was sent, or has gone. */
-  drained(): Promise<void>;
-  /** Ends with an ERROR event. */
-  fail(error: StatusError): void;
-  end(): void;
-  /** Resolves when the client has gone or the stream has ended. */
-  readonly closed: Promise<void>;
-}
-
-/** Serialized once for all watchers that take whole JSON objects. */
-const serialized = new WeakMap<Entry, Map<string, Buffer>>();
-
-function wholeEvent(type: string, entry: Entry): Buffer {
-  let byType = serialized.get(entry);
-  if (!byType) serialized.set(entry, (byType = new Map()));
-  let bytes = byType.get(type);
-  if (!bytes) {
-    bytes = Buffer.concat([Buffer.from(`{"type":"${type}","object":`), entry.bytes, Buffer.from('}\n')]);
-    byType.set(type, bytes);
+  if (format === 'json' && !wantsPretty(call.response)) {
+    const items = page.entries.map((entry) => itemOf(call, entry, as, version));
+    return sendBytes(call, 200, joined(list, items));
   }
-  return bytes;
-}
-
-export function openWatch(call: Call): WatchStream {
-  const { definition, response, signal } = call;
-  const { as } = representationOf(call);
-  const whole = as === 'Object';
-  let first = true;
-  let ended = false;
-  const apiVersion = apiVersionOf(definition);
-  let gone = false;
-  const closed = new Promise<void>((resolve) => {
-    response.once('close', () => {
-      gone = true;
-      resolve();
-    });
-    signal.addEventListener('abort', () => response.end(), { once: true });
+  const objects = page.entries.map((entry) => objectOf(call, entry));
+  sendValue(call, {
+    ...list,
+    items: as === 'Object' ? objects : objects.map((object) => metadataAlone(object, version)),
   });
-  response.writeHead(200, { 'Content-Type': JSON_TYPE, 'Transfer-Encoding': 'chunked' });
-  response.flushHeaders();
+}
 
-  const write = (chunk: Buffer | string) => {
-    if (ended) return;
-    response.write(chunk);
-    if (response.writableLength > MAX_WATCH_BACKLOG_BYTES) {
-      ended = true;
-      response.destroy();
-    }
-  };
-  const shape = (object: ApiObject): unknown => {
-    if (as === 'PartialObjectMetadata') return partial(object);
-    if (as !== 'Table') return object;
-    const table = toTable(definition, [object], tableOptions(call, object.metadata.resourceVersion ?? ''));
-    if (first) return table;
-    return { ...table, columnDefinitions: null };
-  };
-  return {
-    closed,
-    drained() {
-      if (!response.writableNeedDrain || gone) return Promise.resolve();
-      return Promise.race([closed, new Promise<void>((resolve) => response.once('drain', resolve))]);
-    },
-    event(type, entry) {
-      write(
-        whole && asWritten(call, entry)
-          ? wholeEvent(type, entry)
-          : `${JSON.stringify({ type, object: shape(inVersion(call, decode(entry))) })}\n`,
-      );
-      first = false;
-    },
-    bookmark(revision, options) {
-      const annotations = options?.initialEventsEnd ? { annotations: { 'k8s.io/initial-events-end': 'true' } } : {};
-      const metadata = { resourceVersion: String(revision), creationTimestamp: null, ...annotations };
-      const bookmark = { kind: definition.kind, apiVersion, metadata } as unknown as ApiObject;
-      const object =
-        as === 'Table'
-          ? {
-              kind: 'Table',
-              apiVersion: 'meta.k8s.io/v1',
-              metadata: { resourceVersion: String(revision) },
-              columnDefinitions: null,
-              rows: [{ cells: [], object: partial(bookmark) }],
-            }
-          : shape(bookmark);
-      write(`${JSON.stringify({ type: 'BOOKMARK', object })}\n`);
-    },
-    fail(error) {
-      write(`${JSON.stringify({ type: 'ERROR', object: error.status() })}\n`);
-      this.end();
-    },
-    end() {
-      if (ended) return;
-      ended = true;
-      response.end();
-    },
-  };
+const COMMA = Buffer.from(',');
+
+/** The items stay the bytes that they are. */
+function joined(list: { kind: string; apiVersion: string; metadata: object }, items: readonly Buffer[]): Buffer {
+  const head = `{"kind":${JSON.stringify(list.kind)},"apiVersion":${JSON.stringify(list.apiVersion)},"metadata":${JSON.stringify(list.metadata)},"items":[`;
+  const parts: Buffer[] = [Buffer.from(head)];
+  items.forEach((item, index) => (index === 0 ? parts.push(item) : parts.push(COMMA, item)));
+  parts.push(Buffer.from(']}'));
+  return Buffer.concat(parts);
+}
+
+/** One object of a list, or of a watch, in JSON. */
+export function itemOf(call: Call, entry: Entry, as: 'Object' | 'PartialObjectMetadata', version?: string): Buffer {
+  if (as === 'PartialObjectMetadata')
+    return once(entry, `metadata ${version}`, () =>
+      Buffer.from(JSON.stringify(metadataAlone(objectOf(call, entry), version))),
+    );
+  return asWritten(call, entry) ? entry.bytes : Buffer.from(JSON.stringify(objectOf(call, entry)));
 }

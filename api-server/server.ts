@@ -319,7 +319,7 @@ export class ApiServer {
       response.destroy();
       return;
     }
-    sendStatus({ response }, refusal.status());
+    sendStatus({ response, services: this.#options.services }, refusal.status());
   }
 }
 

@@ -111,23 +111,44 @@ function noPlan(schema: Schema): MessagePlan {
   throw new NoWireForm(`${schema.title ?? 'the type'} has no protobuf form`);
 }
 
+const metadataField = (metadata: Schema): FieldPlan => ({
+  name: 'metadata',
+  number: 1,
+  within: undefined,
+  shape: 'one',
+  value: valueType(metadata, ''),
+  keepZero: true,
+});
+
+const itemsField = (value: ValueType): FieldPlan => ({
+  name: 'items',
+  number: 2,
+  within: undefined,
+  shape: 'list',
+  value,
+  keepZero: true,
+});
+
 const listPlans = new WeakMap<Schema, MessagePlan>();
 
 /** Every list is the same message: ListMeta in field 1, the items in field 2. */
 export function listPlan(definition: ResourceDefinition, listMeta: Schema): MessagePlan {
   let plan = listPlans.get(definition.schema);
-  if (plan) return plan;
-  plan = assemble([
-    { name: 'metadata', number: 1, within: undefined, shape: 'one', value: valueType(listMeta, ''), keepZero: true },
-    {
-      name: 'items',
-      number: 2,
-      within: undefined,
-      shape: 'list',
-      value: valueType(definition.schema, ''),
-      keepZero: true,
-    },
-  ]);
-  listPlans.set(definition.schema, plan);
+  if (!plan) {
+    plan = assemble([metadataField(listMeta), itemsField(valueType(definition.schema, ''))]);
+    listPlans.set(definition.schema, plan);
+  }
   return plan;
 }
+
+/** An object's metadata without the object. */
+export function metadataAlonePlan(objectMeta: Schema): MessagePlan {
+  let plan = alonePlans.get(objectMeta);
+  if (!plan) alonePlans.set(objectMeta, (plan = assemble([metadataField(objectMeta)])));
+  return plan;
+}
+
+const alonePlans = new WeakMap<Schema, MessagePlan>();
+
+export const metadataListPlan = (objectMeta: Schema, listMeta: Schema): MessagePlan =>
+  assemble([metadataField(listMeta), itemsField({ is: 'message', plan: () => metadataAlonePlan(objectMeta) })]);

@@ -10,6 +10,16 @@ export interface Representation {
   readonly version?: string;
 }
 
+/** What can be served here. */
+export interface Offer {
+  /** A stream of events, which YAML has no form for. */
+  readonly watch: boolean;
+  /** Whether the whole object has a protobuf form. Asked only where it matters. */
+  readonly message: () => boolean;
+}
+
+const EVERYTHING: Offer = { watch: false, message: () => true };
+
 interface Range {
   readonly type: string;
   readonly parameters: ReadonlyMap<string, string>;
@@ -32,26 +42,30 @@ const TRANSFORMED: ReadonlyMap<string, Exclude<Representation['as'], 'Object'>> 
 
 const MAX_REMEMBERED = 256;
 const MAX_HEADER_LENGTH = 4096;
-const remembered = new Map<string, Representation | undefined>();
+const remembered = new Map<string, readonly Representation[]>();
 
 /** Undefined when nothing that the client accepts can be served. No header at all is JSON. */
-export function negotiate(accept: string | undefined): Representation | undefined {
-  if (accept === undefined || accept.trim() === '') return { as: 'Object', format: 'json' };
-  if (remembered.has(accept)) return remembered.get(accept);
-  const chosen = choose(accept);
-  if (remembered.size < MAX_REMEMBERED && accept.length <= MAX_HEADER_LENGTH) remembered.set(accept, chosen);
-  return chosen;
-}
-
-function choose(accept: string): Representation | undefined {
-  for (const range of parseAccept(accept)) {
-    const representation = serve(range);
-    if (representation) return representation;
+export function negotiate(accept: string | undefined, offer: Offer = EVERYTHING): Representation | undefined {
+  if (accept === undefined || accept.trim() === '') return JSON_OBJECT;
+  const known = remembered.get(accept) ?? rememberRanges(accept);
+  for (const representation of known) {
+    if (offer.watch && representation.format === 'yaml') continue;
+    if (representation.as === 'Object' && representation.format === 'protobuf' && !offer.message()) continue;
+    return representation;
   }
   return undefined;
 }
 
-/** The ranges of a header, best first; equals keep their order, and what is refused (q=0) is left out. */
+const JSON_OBJECT: Representation = { as: 'Object', format: 'json' };
+
+/** What the header asks for that there is at all, best first. */
+function rememberRanges(accept: string): readonly Representation[] {
+  const wanted = parseAccept(accept).flatMap((range) => serve(range) ?? []);
+  if (remembered.size < MAX_REMEMBERED && accept.length <= MAX_HEADER_LENGTH) remembered.set(accept, wanted);
+  return wanted;
+}
+
+/** The ranges of a header, best first: by quality, then the named before the wild; equals keep their order, and what is refused (q=0) is left out. */
 export function parseAccept(accept: string): readonly Range[] {
   return accept
     .slice(0, MAX_HEADER_LENGTH)
@@ -68,12 +82,14 @@ export function parseAccept(accept: string): readonly Range[] {
       return { type: type.toLowerCase(), parameters, quality: Number.isFinite(quality) ? quality : 1 };
     })
     .filter(({ type, quality }) => type !== '' && quality > 0)
-    .sort((a, b) => b.quality - a.quality);
+    .sort((a, b) => b.quality - a.quality || wildness(a) - wildness(b));
 }
+
+const wildness = ({ type }: Range): number => (type === '*/*' ? 2 : type.endsWith('/*') ? 1 : 0);
 
 function serve({ type, parameters }: Range): Representation | undefined {
   const format = FORMATS.get(type);
-  if (!format) return undefined;
+  if (!format || (parameters.get('stream') ?? 'watch') !== 'watch') return undefined;
   const wanted = parameters.get('as');
   if (wanted === undefined) return { as: 'Object', format };
   const as = TRANSFORMED.get(wanted);

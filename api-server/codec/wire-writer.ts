@@ -5,8 +5,13 @@
 const FIRST_SIZE_BYTES = 1024;
 
 export class WireWriter {
-  #buffer = Buffer.allocUnsafe(FIRST_SIZE_BYTES);
-  #start = FIRST_SIZE_BYTES;
+  #buffer: Buffer;
+  #start: number;
+
+  constructor(firstSizeBytes = FIRST_SIZE_BYTES) {
+    this.#buffer = Buffer.allocUnsafe(firstSizeBytes);
+    this.#start = firstSizeBytes;
+  }
 
   /** Bytes written so far. */
   get length(): number {

@@ -111,8 +111,8 @@ t.test('any object of any kind survives the way there and back', (t) => {
   for (const definition of registry.resources()) {
     const { group, version, kind, schema } = definition;
     const apiVersion = group === '' ? version : `${group}/${version}`;
-    // CustomResourceDefinitions have types that JSON spells in several ways, and are served as JSON.
-    if (kind === 'CustomResourceDefinition') continue;
+    // CustomResourceDefinitions have types that JSON spells in several ways, and our own kinds no numbers: they are served as JSON.
+    if (kind === 'CustomResourceDefinition' || group.endsWith('reckon.dev')) continue;
     t.ok(encodeProtobuf({ apiVersion, kind, metadata: { name: 'x' } }, registry), kind);
     kinds += 1;
     fc.assert(
