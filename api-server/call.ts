@@ -40,7 +40,10 @@ export interface Call {
   readonly response: ServerResponse;
   readonly query: URLSearchParams;
   readonly target: ResourceRequest;
+  /** Of what is stored: what the verbs deal with. */
   readonly definition: ResourceDefinition;
+  /** The shape that the client speaks, where it is another: see `conversion/`. */
+  readonly spoken?: ResourceDefinition;
   readonly identity: Identity;
   readonly requestId: string;
   /** Sequences that this request answers to, from the `Reckon-Cause` header. */
@@ -52,6 +55,13 @@ export interface Call {
   /** Aborted when the client has gone or the server stops. */
   readonly signal: AbortSignal;
 }
+
+/** The definition of the shape that the client speaks. */
+export const spokenIn = ({ spoken, definition }: Pick<Call, 'definition' | 'spoken'>): ResourceDefinition =>
+  spoken ?? definition;
+
+/** The same call, as answers are written to it. */
+export const asSpoken = (call: Call): Call => (call.spoken ? { ...call, definition: call.spoken } : call);
 
 /** What a body must be: a kind, and the schema of it. */
 export type KindSchema = Pick<ResourceDefinition, 'group' | 'version' | 'kind' | 'schema' | 'custom'>;
