@@ -1,6 +1,7 @@
 /**
  * The API server as a whole: follows both streams into memory, then listens. Started by `reckon api-server`; any number of them may run on the same log.
  */
+import { randomUUID } from 'node:crypto';
 import type { Logger } from 'pino';
 import { loadRegistry, type Registry } from '../api-schemas/registry.ts';
 import { openEventLog } from '../event-log/jetstream.ts';
@@ -62,9 +63,11 @@ export async function startApiServer(options: ApiServerOptions): Promise<{ port:
   ]);
   const keys = await openSecretKeys(connection);
   const sealer = new Sealer(options.secretsKey, keys);
+  const follower = { names: ['api-server'], process: randomUUID() };
   const stream = (reader: typeof log) =>
     new StreamCache({
       log: reader,
+      follower,
       indexing: indexingOf(registry),
       unseal: (object) => sealer.unseal(object),
       logger,

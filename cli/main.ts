@@ -14,7 +14,7 @@ Usage
   reckon set-up                     bring what this machine lacks, and nothing more
   reckon apply --atomic -f <files>  write several objects, all or none
   reckon restore <what> --to <moment>   ask again for what was asked for then
-  reckon get|history|diff|why|status   ask the API server about the present and the past; \`reckon why --help\` and so on tell more
+  reckon get|history|diff|why|status|wait   ask the API server about the present and the past; \`reckon why --help\` and so on tell more
   reckon version                    print the version
   reckon help                       print this
 
@@ -97,6 +97,7 @@ async function main(words: readonly string[]): Promise<number> {
     case 'diff':
     case 'why':
     case 'restore':
+    case 'wait':
     case 'status': {
       const { ask } = await import('./verbs/index.ts');
       return ask(command, rest);

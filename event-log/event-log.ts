@@ -98,11 +98,31 @@ export interface FollowFilter {
   readonly plane?: Plane;
 }
 
+/** Who follows, so that others can see how far he has come. */
+export interface FollowerName {
+  /** What is done with the records: `deployments`, `projection`; several where they share one view of the log. */
+  readonly names: readonly string[];
+  /** Which process it is; unique. */
+  readonly process: string;
+}
+
+/** Somebody who follows, as the log's server sees him. */
+export interface Follower extends FollowerName {
+  /** Everything that he asked for up to here has been sent to him. */
+  readonly position: number;
+  /** Records that he asked for and has not been sent. */
+  readonly pending: number;
+  /** He is there and asks for more. */
+  readonly isListening: boolean;
+}
+
 export interface FollowOptions {
   /** `snapshot`: the newest record of every object (per plane; the greater sequence is the object), then what comes. `{ after }`: resume a cursor. */
   readonly from: 'snapshot' | { readonly after: number };
   /** Absent: everything. */
   readonly filters?: readonly FollowFilter[];
+  /** Shown to whoever asks who follows. */
+  readonly follower?: FollowerName | undefined;
   /** Ends the iteration. */
   readonly signal: AbortSignal;
   /** A record that could not be read; it is passed over. */
@@ -120,6 +140,8 @@ export interface LogReader {
   recordAt(sequence: number): Promise<LogRecord | undefined>;
   /** The newest record of an object over both planes, tombstones included. */
   newest(key: ObjectKey): Promise<LogRecord | undefined>;
+  /** Who follows under a name, and how far each has come, read from the stream's leader. */
+  followers(): Promise<readonly Follower[]>;
 }
 
 export interface EventLog extends LogReader {

@@ -4,6 +4,7 @@
  */
 import type { Followed, FollowOptions, LogRecord } from './event-log.ts';
 import { describe } from './answers.ts';
+import { followerMetadata } from './followers.ts';
 import { sleep } from './sleep.ts';
 import { PullConsumer } from './pull-consumer.ts';
 import type { Delivery } from './pull-consumer.ts';
@@ -101,6 +102,7 @@ class Follower {
         await consumer.open({
           deliver: this.#phase === 'snapshot' ? 'last_per_subject' : { from: this.#position + 1 },
           filterSubjects: this.#subjects,
+          ...(this.#options.follower && { metadata: followerMetadata(this.#options.follower) }),
         });
         this.#created = info.created;
         this.#floor = floor;

@@ -7,6 +7,7 @@ import type {
   Appended,
   EventLog,
   Followed,
+  Follower,
   FollowOptions,
   LogReader,
   LogRecord,
@@ -16,6 +17,7 @@ import type {
 import { LogConnection } from './connection.ts';
 import type { ConnectionSettings } from './connection-settings.ts';
 import { follow } from './follow.ts';
+import { readFollowers } from './followers.ts';
 import { DEFAULT_TUNING, GroupCommit } from './group-commit.ts';
 import type { GroupCommitTuning } from './group-commit.ts';
 import { Publisher } from './publisher.ts';
@@ -114,6 +116,10 @@ class JetStreamReader implements LogReader, Closable {
 
   newest(key: ObjectKey): Promise<LogRecord | undefined> {
     return this.reader.newest(key);
+  }
+
+  followers(): Promise<readonly Follower[]> {
+    return readFollowers(this.reader);
   }
 
   close(): Promise<void> {

@@ -22,6 +22,8 @@ export interface ConsumerStart {
   readonly deliver: 'last_per_subject' | { readonly from: number };
   readonly filterSubjects: readonly string[];
   readonly headersOnly?: boolean;
+  /** Kept by the server with the consumer. */
+  readonly metadata?: Readonly<Record<string, string>>;
 }
 
 interface ConsumerAnswer {
@@ -84,6 +86,7 @@ export class PullConsumer {
           mem_storage: true,
           num_replicas: 1,
           inactive_threshold: INACTIVE_MS * NANOSECONDS_PER_MS,
+          ...(start.metadata && { metadata: start.metadata }),
           ...(start.headersOnly && { headers_only: true }),
           ...(start.deliver === 'last_per_subject'
             ? { deliver_policy: 'last_per_subject' }

@@ -2,7 +2,7 @@
  * The World over the event log: one per process, shared by all controllers in it. `run.ts` opens it with the union of what they follow.
  */
 import type { ApiObject } from '../api-schemas/schema.ts';
-import type { LogReader, ObjectKey } from '../event-log/event-log.ts';
+import type { FollowerName, LogReader, ObjectKey } from '../event-log/event-log.ts';
 import type { ResourceRef } from './controller.ts';
 import type { Logger } from './logger.ts';
 import type { StoredObject } from './object-store.ts';
@@ -19,6 +19,8 @@ export interface LogWorldOptions {
   readonly ephemeralLog?: LogReader | undefined;
   /** What to follow. */
   readonly resources: readonly GroupResource[];
+  /** As which the process is shown among the log's followers. */
+  readonly follower?: FollowerName;
   readonly logger: Logger;
 }
 
@@ -58,7 +60,8 @@ export class LogWorld implements World {
     const ephemeral = resources.filter(isEphemeral);
     if (main.length > 0) {
       const filters = this.#followsEverything ? undefined : filtersOf(main);
-      this.#main = new StreamView({ log: options.log, ...(filters && { filters }), logger: options.logger, onChanges });
+      const { log, follower, logger } = options;
+      this.#main = new StreamView({ log, follower, ...(filters && { filters }), logger, onChanges });
     }
     if (ephemeral.length > 0) {
       if (!options.ephemeralLog)

@@ -65,7 +65,9 @@ export async function runControllers(
   if (!client) throw new Error('there is no controller to run');
   const resources = followedBy(controllers);
   const logs = options.logs ?? (await openLogs(resources, options, logger));
-  const world = new LogWorld({ log: logs.main, ephemeralLog: logs.ephemeral, resources, logger });
+  const identity = options.identity ?? processIdentity();
+  const follower = { names, process: identity };
+  const world = new LogWorld({ log: logs.main, ephemeralLog: logs.ephemeral, resources, follower, logger });
   await world.filled();
   logger.info({ controllers: names, position: world.position }, 'following the log');
   const stopping = new AbortController();
@@ -84,6 +86,7 @@ export async function runControllers(
       logger: log,
       stopping: stopping.signal,
       leading,
+      identity,
       options,
     });
   });
@@ -105,13 +108,14 @@ interface OneController extends Omit<ControllerLoopOptions, 'mayAct' | 'leaseLef
   readonly stopping: AbortSignal;
   /** Names of those that lead. */
   readonly leading: Set<string>;
+  /** Of the process: the holder of its Leases. */
+  readonly identity: string;
   readonly options: RunOptions;
 }
 
 /** Ends once the stop has been asked for and what ran has ended. */
 async function runOne(one: OneController): Promise<void> {
-  const { controller, client, world, recorder, logger, stopping, leading, options } = one;
-  const identity = options.identity ?? processIdentity();
+  const { controller, client, world, recorder, logger, stopping, leading, identity, options } = one;
   const drive = async (signal: AbortSignal, leader?: Leader): Promise<void> => {
     // Only the stop is gentle: where the lead is lost, everything ends at once.
     const lost = new AbortController();

@@ -4,7 +4,7 @@
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { ApiObject } from '../api-schemas/schema.ts';
-import type { FollowFilter, LogReader, LogRecord, ObjectKey } from '../event-log/event-log.ts';
+import type { FollowerName, FollowFilter, LogReader, LogRecord, ObjectKey } from '../event-log/event-log.ts';
 import type { Logger } from './logger.ts';
 import { ObjectStore, type StoredObject } from './object-store.ts';
 
@@ -20,6 +20,8 @@ export interface Change {
 
 export interface StreamViewOptions {
   readonly log: LogReader;
+  /** As which it is shown among the log's followers. */
+  readonly follower?: FollowerName | undefined;
   /** Absent: everything in the stream. */
   readonly filters?: readonly FollowFilter[];
   readonly logger: Logger;
@@ -55,7 +57,7 @@ export class StreamView {
 
   /** Endless, until the signal. */
   async follow(signal: AbortSignal): Promise<void> {
-    const { log, filters, logger } = this.#options;
+    const { log, filters, follower, logger } = this.#options;
     while (!signal.aborted) {
       try {
         const onUnreadable = (sequence: number, reason: string): void =>
@@ -63,6 +65,7 @@ export class StreamView {
         for await (const followed of log.follow({
           from: 'snapshot',
           ...(filters && { filters }),
+          follower,
           signal,
           onUnreadable,
         })) {

@@ -11,7 +11,7 @@ import { changesBetween, type FieldChange } from '../memory/field-changes.ts';
 import { mayRead } from '../memory/may-read.ts';
 import { decode, entryId, type Entry } from '../store/entry.ts';
 import type { OpenStanding, Past } from '../store/past.ts';
-import { asksForTheSame, hasController, isMadeByMachine, lossesOf, whyNotAgain } from './restorable.ts';
+import { asksForTheSame, hasController, isMadeByMachine, lossesOf, wanted, whyNotAgain } from './restorable.ts';
 
 /** What is to be restored; absent parts: all of them. */
 export interface Scope {
@@ -134,7 +134,7 @@ function judge({ definition, key, stood, now, maker }: Candidate, scope: Scope):
     return why === undefined ? { ...base, action: 'create', past, losses: lossesOf(past) } : { why };
   }
   if (present.metadata.deletionTimestamp) return { why: 'it is being deleted just now; restore it once it is gone' };
-  return { ...base, action: 'change', past, changes: changesBetween(present, past, 'wanted').changes };
+  return { ...base, action: 'change', past, changes: changesBetween(wanted(present), wanted(past)).changes };
 }
 
 /** A namespace before what is in it, owners before what they own, and what is to go at the end. */

@@ -31,7 +31,7 @@ export const asksForTheSame = (one: ApiObject, other: ApiObject): boolean =>
   isDeepStrictEqual(wanted(one), wanted(other));
 
 /** What a person has asked for, alone. */
-function wanted(object: ApiObject): Fields {
+export function wanted(object: ApiObject): Fields {
   const { status: _, metadata, ...rest } = structuredClone(object) as ApiObject & { status?: unknown };
   const { name, namespace, labels, annotations } = metadata;
   const kept = Object.fromEntries(Object.entries(annotations ?? {}).filter(([key]) => !isBook(key)));

@@ -6,7 +6,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { Logger } from 'pino';
 import type { ApiObject } from '../../api-schemas/schema.ts';
 import { LogUnavailableError } from '../../event-log/event-log.ts';
-import type { Followed, LogReader, LogRecord } from '../../event-log/event-log.ts';
+import type { Followed, Follower, FollowerName, LogReader, LogRecord } from '../../event-log/event-log.ts';
 import { unavailable } from '../errors.ts';
 import { entryId, makeEntry, type Entry } from './entry.ts';
 import { ResourceCache } from './resource-cache.ts';
@@ -19,6 +19,8 @@ export interface Indexing {
 
 export interface StreamCacheOptions {
   readonly log: LogReader;
+  /** As which the cache is shown among the log's followers. */
+  readonly follower?: FollowerName;
   readonly indexing: (group: string, resource: string) => Indexing;
   /** Opens the sealed fields of an object, in place. */
   readonly unseal: (object: ApiObject, fields: readonly string[]) => Promise<void>;
@@ -81,10 +83,10 @@ export class StreamCache {
   }
 
   async #follow(ready: () => void): Promise<void> {
-    const { log, signal, logger } = this.#options;
+    const { log, follower, signal, logger } = this.#options;
     const onUnreadable = (sequence: number, reason: string) =>
       logger.error({ sequence, reason }, 'record is unreadable and was passed over');
-    for await (const followed of log.follow({ from: 'snapshot', signal, onUnreadable })) {
+    for await (const followed of log.follow({ from: 'snapshot', follower, signal, onUnreadable })) {
       if (followed.kind === 'reset') this.#reset();
       await this.#apply(followed);
       if (followed.caughtUp && !this.#complete) {
@@ -204,6 +206,11 @@ export class StreamCache {
       }, WAIT_MS);
       this.#waiters.push(waiter);
     });
+  }
+
+  /** Who else follows the stream. Rejects with LogUnavailableError. */
+  followers(): Promise<readonly Follower[]> {
+    return this.#options.log.followers();
   }
 
   /** Waits until a read that begins now sees every write that was acknowledged before it, by whichever API server. */

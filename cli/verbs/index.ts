@@ -9,10 +9,11 @@ import { restore } from './restore.ts';
 import { status } from './status.ts';
 import { terminal } from './terminal.ts';
 import type { Verb } from './verb.ts';
+import { wait } from './wait.ts';
 import { why } from './why.ts';
 import { readWords, UsageError } from './words.ts';
 
-const VERBS: Readonly<Record<string, Verb>> = { apply, get, history, diff, why, restore, status };
+const VERBS: Readonly<Record<string, Verb>> = { apply, get, history, diff, why, restore, status, wait };
 
 export async function ask(name: string, given: readonly string[]): Promise<number> {
   const verb = VERBS[name];

@@ -55,11 +55,11 @@ const plain = (line: string): string =>
     .replace(/web-[a-z0-9]{8,10}-[a-z0-9]{5}/g, 'POD')
     .replace(/web-[a-z0-9]{8,10}/g, 'REPLICASET')
     .replace(/sha256:[0-9a-f]{64}/, 'DIGEST')
-    .replace(/revision \d+/g, 'revision N')
+    .replace(/([Rr]evision) \d+/g, '$1 N')
     .replace(/ answers [\d, ]+/, '')
     .replace(/ on \S+$/, ' on NODE')
     .replace(/^(\d+) /, 'N ')
-    .replace(/^(projection|api-server) .*/, '$1')
+    .replace(/^([a-z-]+) +\d+ +\d+ .*/, '$1')
     .replace(/\d+m?s$/, 'AGE')
     .replace(/\s+/g, ' ')
     .trim();
@@ -155,6 +155,27 @@ t.test('a user asks at the terminal', async (t) => {
       return /CrashLoopBackOff/.test(stdout) ? stdout : undefined;
     });
     t.match(crashing, /What it waits for[^]*main: CrashLoopBackOff/);
+  });
+
+  await t.test('every follower of the log, and waiting for those who act on a write', async (t) => {
+    const { followers, revision } = await json('status');
+    const leading = followers.filter((follower: Json) => follower.leading).map(({ name }: Json) => name);
+    for (const name of ['deployments', 'replicasets', 'scheduler', 'endpointslices', 'garbagecollector', 'namespaces'])
+      t.ok(leading.includes(name), name);
+    for (const name of ['api-server', 'pods', 'projection'])
+      t.ok(
+        followers.some((follower: Json) => follower.name === name && follower.position > revisions.created),
+        name,
+      );
+    t.ok(followers.every(({ position, lag }: Json) => position <= revision + 50 && lag >= 0));
+    const scaled = await reckon.kubectl(`get deploy web -n shop -o jsonpath={.metadata.resourceVersion}`);
+    const seen = await say('wait', '--revision', scaled, '--seen-by', 'deployments,projection');
+    t.match([seen.code, seen.stdout], [0, new RegExp(`Revision ${scaled} has been seen by deployments, projection`)]);
+    t.equal((await say('wait', '--revision', scaled)).code, 0, 'by everybody');
+    const never = await say('wait', '--revision', '99999999', '--seen-by', 'deployments,cooks', '--timeout', '300ms');
+    t.equal(never.code, 1);
+    t.match(never.stderr, /deployments is at \d+, nobody follows as cooks; the newest revision is \d+/);
+    t.equal((await say('wait')).code, 2);
   });
 
   await t.test('every example of the page', async (t) => {
