@@ -60,7 +60,7 @@ export function loadRegistry(folder: string = schemaFolder()): Registry {
   }
 
   return {
-    resources: () => (ordered ??= [...resources.values()].filter((each) => each.served !== false).sort(byPlace)),
+    resources: () => (ordered ??= [...resources.values()].sort(byPlace)),
     byResource: (group, version, resource) => resources.get(key(group, version, resource)),
     byKind: (group, version, kind) => kinds.get(key(group, version, kind)),
     type: (title) => types.get(title),

@@ -133,8 +133,6 @@ export interface ResourceDefinition {
   readonly sealed: readonly string[];
   /** The rule that `metadata.name` obeys: a key of `formats` in formats.ts. Absent: `dns-1123-subdomain`. */
   readonly nameFormat?: 'dns-1123-subdomain' | 'dns-1123-label' | 'dns-1035-label' | 'path-segment';
-  /** False: the kind is known (types, codec) but not listed or served yet. Absent means true. */
-  readonly served?: boolean;
   /** Whether `metadata.generation` counts changes of anything but metadata and status. */
   readonly hasGeneration: boolean;
   readonly schema: Schema;

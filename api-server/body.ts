@@ -6,9 +6,10 @@ import { gunzip } from 'node:zlib';
 import { promisify } from 'node:util';
 import type { ApiObject } from '../api-schemas/schema.ts';
 import { pruneUnknown } from './admission/prune.ts';
-import { apiVersionOf, type Call, type KindSchema } from './call.ts';
-import { badRequest, StatusError, tooLarge, unsupportedMediaType } from './errors.ts';
+import { apiVersionOf, spokenIn, type Call, type KindSchema } from './call.ts';
+import { conversionOf } from './conversion/conversions.ts';
 import { decodeCustom } from './custom-resources/decode.ts';
+import { badRequest, StatusError, tooLarge, unsupportedMediaType } from './errors.ts';
 import { parseJson } from './codec/json.ts';
 import { decodeProtobuf } from './codec/protobuf.ts';
 import { parseYaml } from './codec/yaml.ts';
@@ -98,7 +99,7 @@ export async function readValue(
 /**
  * The body as an object of the given kind, without the fields that the kind does not have; what was dropped is an error, a warning or nothing, as the client asked. Throws BadRequest.
  */
-export async function readObject(call: Call, definition: KindSchema = call.definition): Promise<ApiObject> {
+export async function readObject(call: Call, definition: KindSchema = spokenIn(call)): Promise<ApiObject> {
   const validation = fieldValidationOf(call);
   const { value, duplicates } = decodeAs(contentTypeOf(call), await readBody(call), call, validation !== 'Ignore');
   return asObject(call, { value, duplicates, definition, validation });
@@ -111,7 +112,7 @@ export interface Undecoded {
   readonly validation: FieldValidation;
 }
 
-/** Checks that a value is an object of the kind, and drops what the kind does not have. */
+/** Checks that a value is an object of the kind, and drops what the kind does not have. Comes in the shape that is stored. */
 export function asObject(
   call: Pick<Call, 'response'>,
   { value, duplicates, definition, validation }: Undecoded,
@@ -147,7 +148,7 @@ export function asObject(
       `${kind} in version "${version}" cannot be handled as a ${kind}: strict decoding error: ${strictFaults.join(', ')}`,
     );
   if (validation === 'Warn') for (const fault of strictFaults) warn(call, fault);
-  return object;
+  return conversionOf(definition)?.toStored(object) ?? object;
 }
 
 /** Adds a warning that kubectl prints. https://kubernetes.io/docs/reference/using-api/api-concepts/#warnings */

@@ -26,6 +26,7 @@ import {
 } from './errors.ts';
 import { InFlight } from './in-flight.ts';
 import { questionOf } from './memory/questions.ts';
+import { conversionOf, storedDefinition, storedQuery } from './conversion/conversions.ts';
 import { checkOptions } from './request-options.ts';
 import { causesOf, reasonOf } from './request-provenance.ts';
 import { parseResourceRequest, type ResourceRequest } from './request.ts';
@@ -211,12 +212,14 @@ export class ApiServer {
   }): Call {
     const { request, response, url, target, identity, requestId } = parts;
     const { services } = this.#options;
-    const definition = services.registry.byResource(target.group, target.version, target.resource);
-    if (!definition) throw noSuchPath();
+    const spoken = services.registry.byResource(target.group, target.version, target.resource);
+    if (!spoken) throw noSuchPath();
+    const conversion = conversionOf(spoken);
+    const definition = storedDefinition(spoken, services.registry);
+    if (definition.custom?.deprecation !== undefined) warn({ response }, definition.custom.deprecation);
     const reason = reasonOf(request);
     const gone = new Departure();
     this.#open.add(gone);
-    if (definition.custom?.deprecation !== undefined) warn({ response }, definition.custom.deprecation);
     response.once('close', () => {
       this.#open.delete(gone);
       // After a complete answer nobody is left to hear it.
@@ -226,9 +229,10 @@ export class ApiServer {
       services,
       request,
       response,
-      query: url.searchParams,
+      query: conversion ? storedQuery(url.searchParams, conversion) : url.searchParams,
       target,
       definition,
+      ...(conversion && { spoken }),
       identity,
       requestId,
       causes: causesOf(request),

@@ -5,6 +5,7 @@
 import type { Registry } from '../../api-schemas/registry.ts';
 import type { ApiObject, ResourceDefinition } from '../../api-schemas/schema.ts';
 import { MAX_TRANSACTION, type Reason } from '../../event-log/event-log.ts';
+import { conversionOf } from '../conversion/conversions.ts';
 import { isObject, type JsonObject } from '../patch/json.ts';
 import { faultOfReason } from '../request-provenance.ts';
 import { badRequest, notFound, StatusError, tooLarge, type Cause } from '../errors.ts';
@@ -126,6 +127,11 @@ export function readOperation(given: unknown, registry: Registry): Operation {
   if (!definition || definition.storage === 'none') throw notFound({ group, resource: words.kind }, words.name);
   if (definition.storage !== 'log')
     throw badRequest(`${definition.resource} are kept in a stream of their own and cannot be part of a transaction`);
+  const conversion = conversionOf(definition);
+  if (conversion)
+    throw badRequest(
+      `a transaction takes ${words.kind} in the shape that is stored: ${conversion.stored.group}/${conversion.stored.version}`,
+    );
   if (definition.namespaced && words.namespace === '') faults.push(required(`${at}namespace`, 'it is namespaced'));
   if (!definition.namespaced && words.namespace !== '')
     fault(`${at}namespace`, 'FieldValueForbidden', `Forbidden: ${definition.resource} have no namespace`);

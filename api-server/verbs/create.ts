@@ -5,8 +5,9 @@ import type { ApiObject } from '../../api-schemas/schema.ts';
 import { GuardError } from '../../event-log/event-log.ts';
 import type { Attributes } from '../authorization/attributes.ts';
 import { readObject } from '../body.ts';
-import { keyOf, type Call } from '../call.ts';
-import { alreadyExists, badRequest, forbidden, methodNotAllowed, notFound } from '../errors.ts';
+import { keyOf, spokenIn, type Call } from '../call.ts';
+import { conversionOf } from '../conversion/conversions.ts';
+import { alreadyExists, badRequest, forbidden, invalid, methodNotAllowed, notFound } from '../errors.ts';
 import { sendEntry } from '../respond.ts';
 import { review } from '../reviews.ts';
 import { entryId, type Entry } from '../store/entry.ts';
@@ -18,6 +19,7 @@ const MAX_GENERATED_PREFIX = 58;
 export async function create(call: Call): Promise<void> {
   if (call.definition.storage === 'none') return review(call);
   const object = await readObject(call);
+  checkNew(call, object);
   const { namespace } = object.metadata;
   if (call.definition.namespaced && namespace && namespace !== call.target.namespace) {
     throw badRequest(
@@ -28,6 +30,14 @@ export async function create(call: Call): Promise<void> {
   const entry = await createObject(call, object, { verb: 'create' });
   call.response.setHeader('Reckon-Revision', entry.sequence);
   sendEntry(call, entry, 201);
+}
+
+/** What the shape that the client speaks demands beside what is demanded of every object. */
+function checkNew(call: Call, object: ApiObject): void {
+  const conversion = conversionOf(spokenIn(call));
+  const faults = conversion?.newFaults?.(conversion.fromStored(object)) ?? [];
+  if (faults.length > 0)
+    throw invalid(spokenIn(call), object.metadata.name || object.metadata.generateName || '', faults);
 }
 
 /** Appends a new object under its own or a generated name. Also the create half of server-side apply. */

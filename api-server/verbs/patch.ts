@@ -4,7 +4,8 @@
  */
 import type { ApiObject, ResourceDefinition, Schema } from '../../api-schemas/schema.ts';
 import { asObject, contentTypeOf, fieldValidationOf, readBody, type FieldValidation, type Undecoded } from '../body.ts';
-import { keyOf, managerOf, type Call } from '../call.ts';
+import { keyOf, managerOf, spokenIn, type Call } from '../call.ts';
+import { conversionOf } from '../conversion/conversions.ts';
 import { parseJson } from '../codec/json.ts';
 import { parseYaml } from '../codec/yaml.ts';
 import { badRequest, StatusError, unsupportedMediaType } from '../errors.ts';
@@ -41,7 +42,7 @@ export async function patch(call: Call): Promise<void> {
   const entry =
     contentType === 'application/apply-patch+yaml'
       ? await applyObject(call, parseYaml(body, { duplicates: validation !== 'Ignore' }), validation)
-      : await patchObject(call, patchFunction(contentType, body, call.definition.schema), validation);
+      : await patchObject(call, patchFunction(contentType, body, spokenIn(call).schema), validation);
   call.response.setHeader('Reckon-Revision', entry.entry.sequence);
   sendEntry(call, entry.entry, entry.created ? 201 : 200);
 }
@@ -79,9 +80,11 @@ function objectPatch(value: unknown): JsonObject {
 }
 
 export async function patchObject(call: Call, compute: Compute, validation: FieldValidation): Promise<Patched> {
+  const conversion = conversionOf(spokenIn(call));
   const propose = (current: Entry): ApiObject => {
-    const patched = compute(decode(current));
-    const object = asObject(call, { value: patched, duplicates: [], definition: call.definition, validation });
+    const stored = decode(current);
+    const patched = compute(conversion?.fromStored(stored) ?? stored);
+    const object = asObject(call, { value: patched, duplicates: [], definition: spokenIn(call), validation });
     checkPlace(call, object);
     return object;
   };
@@ -97,7 +100,7 @@ export async function applyObject(
   const { definition, services, query, target } = call;
   if (!query.get('fieldManager'))
     throw refused(call, 'fieldManager', 'FieldValueRequired', 'Required value: is required for apply patch');
-  const config = asObject(call, { value, duplicates, definition, validation });
+  const config = asObject(call, { value, duplicates, definition: spokenIn(call), validation });
   config.metadata.name ||= target.name;
   checkPlace(call, config);
   const force = isTrue(query.get('force'));
