@@ -10,6 +10,7 @@ import type { RuntimeState } from '../state/runtime-state.ts';
 import type { Identity } from './authentication/identity.ts';
 import type { ServiceAccountTokens } from './authentication/service-account-tokens.ts';
 import type { Authorizer } from './authorization/authorizer.ts';
+import type { ConsumerRoom } from './consumers/keeper.ts';
 import { managerName } from './patch/managed-fields.ts';
 import type { ResourceRequest } from './request.ts';
 import type { Provenance, Store } from './store/object-store.ts';
@@ -29,6 +30,8 @@ export interface Services {
   readonly nodes: NodeConnections;
   readonly authorizer: Authorizer;
   readonly tokens: ServiceAccountTokens;
+  /** Credentials of event consumers. Undefined where NATS knows its users by name. */
+  readonly consumers?: ConsumerRoom | undefined;
   /** Whether pods must have a ServiceAccount that is there, and get its token. */
   readonly demandsServiceAccounts: boolean;
   readonly logger: Logger;

@@ -4,6 +4,8 @@
 import { randomUUID } from 'node:crypto';
 import type { Logger } from 'pino';
 import { loadRegistry, type Registry } from '../api-schemas/registry.ts';
+import { openConsumerAccess, type ConsumerAccessOptions } from '../event-log/consumer-access.ts';
+import { openDurables } from '../event-log/durables.ts';
 import { openEventLog } from '../event-log/jetstream.ts';
 import { openSecretKeys } from '../event-log/keys.ts';
 import { openHistory } from '../state/history.ts';
@@ -13,6 +15,7 @@ import { Authorizer } from './authorization/authorizer.ts';
 import { bootstrap } from './bootstrap.ts';
 import type { Services } from './call.ts';
 import { ensureKubernetesService } from './kubernetes-service.ts';
+import { keepConsumers } from './consumers/keeper.ts';
 import { keepConsumers } from './consumers/keeper.ts';
 import { followDefinitions } from './custom-resources/definitions.ts';
 import { startRetention } from './retention.ts';
@@ -40,6 +43,8 @@ export interface ApiServerOptions {
   readonly tokenKey?: string;
   /** False: pods need no ServiceAccount and get no token. For servers whose ServiceAccounts nobody makes. Default true. */
   readonly demandsServiceAccounts?: boolean;
+  /** How the credentials of event consumers are signed; absent: there are none. */
+  readonly consumerAccess?: ConsumerAccessOptions;
   readonly serviceCidr: string;
   readonly nodePortRange: readonly [first: number, last: number];
   /** Stream and subject prefix; `reckon` unless several instances share a NATS. */
@@ -86,8 +91,13 @@ export async function startApiServer(options: ApiServerOptions): Promise<{ port:
   const kinds = makeKinds({ services: { cidr: options.serviceCidr, nodePorts: options.nodePortRange } });
   const authorizer = new Authorizer({ registry, store });
   const tokens = new ServiceAccountTokens({ key: options.tokenKey ?? newTokenKey(), registry, store });
-  const { demandsServiceAccounts = true } = options;
-  const services: Services = { registry, store, past, runtime, kinds, nodes, authorizer, tokens, demandsServiceAccounts, logger };
+  const { demandsServiceAccounts = true, consumerAccess } = options;
+  const consumers = consumerAccess && {
+    access: await openConsumerAccess(consumerAccess),
+    durables: await openDurables(connection),
+    secret: options.secretsKey,
+  };
+  const services: Services = { registry, store, past, runtime, kinds, nodes, authorizer, tokens, consumers, demandsServiceAccounts, logger };
   await Promise.all([shelves.log.stream.start(), shelves.ephemeral.stream.start()]);
   await bootstrap(services);
   const fault = (attempt: Promise<unknown>) =>
@@ -98,6 +108,7 @@ export async function startApiServer(options: ApiServerOptions): Promise<{ port:
   if (past)
     startRetention({ ...connection, natsUrl, keys, past, isLive: (uid) => store.hasUid(uid), signal: stopping.signal });
   followDefinitions({ registry, store, logger, signal: stopping.signal });
+  if (consumers) keepConsumers({ ...consumers, registry, store, logger, signal: stopping.signal });
   const readiness = async () => ({
     log: log.connected ? await fault(log.lastSequence()) : 'there is no connection to NATS',
     cache: shelves.log.stream.complete ? undefined : 'still filling',
@@ -126,6 +137,7 @@ export async function startApiServer(options: ApiServerOptions): Promise<{ port:
       await server.stop();
       stopping.abort();
       nodes.close();
+      await Promise.all([consumers?.access.close(), consumers?.durables.close()]);
       await Promise.all([log.close(), ephemeral.close(), keys.close(), past?.close(), runtime?.close()]);
     },
   };

@@ -251,6 +251,7 @@ export class ApiServer {
       const declared = definition.subresources.find(({ name }) => name === target.subresource);
       const handler = declared && subresources[target.subresource];
       if (!handler) throw noSuchPath();
+      if (!declared.verbs.includes(target.verb)) throw methodNotAllowed(request.method ?? '');
       return handler(call);
     }
     if (!definition.verbs.includes(target.verb)) throw methodNotAllowed(request.method ?? '');

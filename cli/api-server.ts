@@ -1,6 +1,7 @@
 /** `reckon api-server`: starts one from the instance's settings. */
 import { startApiServer } from '../api-server/main.ts';
 import { createLogger } from '../sdk/logger.ts';
+import { consumerAccess } from './consumer-access.ts';
 import {
   apiServerIdentity,
   databaseUrl,
@@ -33,6 +34,7 @@ export async function runApiServer(options: ApiServerOptions): Promise<void> {
     port: options.port ?? settings.ports.api,
     secretsKey: Buffer.from(credentials.secretsKey, 'base64'),
     tokenKey: await tokenKey(instance.home),
+    ...(await consumerAccess(instance)),
     podAddress: podAddressOf(host, settings.podCidr),
     serviceCidr: settings.serviceCidr,
     nodePortRange: [first, last],

@@ -91,17 +91,6 @@ async function main(words: readonly string[]): Promise<number> {
       });
       return 0;
     }
-    case 'apply':
-    case 'get':
-    case 'history':
-    case 'diff':
-    case 'why':
-    case 'restore':
-    case 'wait':
-    case 'status': {
-      const { ask } = await import('./verbs/index.ts');
-      return ask(command, rest);
-    }
     case 'version':
     case '--version': {
       const { programVersion } = await import('./start/start.ts');
@@ -113,8 +102,11 @@ async function main(words: readonly string[]): Promise<number> {
     case '-h':
       process.stdout.write(help);
       return 0;
-    default:
+    default: {
+      const { ask, isVerb } = await import('./verbs/index.ts');
+      if (isVerb(command)) return ask(command, rest);
       throw new UsageError(`There is no command \`${command}\`.`);
+    }
   }
 }
 

@@ -64,15 +64,23 @@ const JETSTREAM: Partial<OperatorLimits> = { mem_storage: -1, disk_storage: -1, 
 
 /** The requests of a consumer that the API server answers: `begin` starts a durable afresh, `info` tells how far it is. */
 export const CONSUMER_SERVICE = 'reckon-consumers';
+/**
+ * What consumers give their client library as the prefix of JetStream's API. `$JS.API` itself is taken: in an account without streams the server answers it, and says that there are none.
+ */
+export const CONSUMER_API_PREFIX = 'RECKON.API';
 
 /** What crosses from the consumers' account into the log's, and, where it has another name there, by which. */
 function crossings(stream: string): readonly { subject: string; local?: string; stream?: true }[] {
   return [
-    { subject: `$JS.API.CONSUMER.MSG.NEXT.${stream}.*`, stream: true },
+    {
+      subject: `$JS.API.CONSUMER.MSG.NEXT.${stream}.*`,
+      local: `${CONSUMER_API_PREFIX}.CONSUMER.MSG.NEXT.${stream}.$1`,
+      stream: true,
+    },
     { subject: `$JS.ACK.${stream}.>` },
     { subject: `${CONSUMER_SERVICE}.*.begin` },
     // JetStream answers only those whose own account has streams; client libraries ask before they fetch.
-    { subject: `${CONSUMER_SERVICE}.*.info`, local: `$JS.API.CONSUMER.INFO.${stream}.$1` },
+    { subject: `${CONSUMER_SERVICE}.*.info`, local: `${CONSUMER_API_PREFIX}.CONSUMER.INFO.${stream}.$1` },
   ];
 }
 

@@ -110,6 +110,19 @@ export function filterSubjects(
   });
 }
 
+/** What a consumer of one namespace may see: of these kinds, or of all; of one plane, or of both. */
+export function consumerSubjects(
+  prefix: string,
+  filter: { namespace: string; resources?: readonly { group: string; resource: string }[]; plane?: Plane },
+): string[] {
+  const planes: readonly Plane[] = filter.plane === undefined ? ['desired', 'observed'] : [filter.plane];
+  const kinds = filter.resources?.map(({ group, resource }) => `${groupToken(group)}.${escapeToken(resource)}`) ?? [
+    '*.*',
+  ];
+  const namespace = namespaceToken(filter.namespace);
+  return [...new Set(planes.flatMap((plane) => kinds.map((kind) => `${prefix}.${plane}.${kind}.${namespace}.*`)))];
+}
+
 function groupToken(group: string): string {
   if (group === '') return CORE;
   return group === CORE ? escapeFirst(group) : escapeToken(group);

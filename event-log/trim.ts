@@ -7,6 +7,8 @@ import { ERROR, JetStreamError, describe, parseAnswer } from './answers.ts';
 import { LogConnection } from './connection.ts';
 import type { ConnectionSettings } from './connection-settings.ts';
 import { MIN_RETENTION_MS } from './follow.ts';
+import { removeLaggards } from './durables.ts';
+import type { Doomed } from './durables.ts';
 import { PullConsumer } from './pull-consumer.ts';
 import type { Delivery } from './pull-consumer.ts';
 import { StreamReader } from './reader.ts';
@@ -80,6 +82,12 @@ class Trimmer {
     const newest = await this.#newestOfEach();
     const doomed = await this.#doomed(newest, { retentionMs, previousFloor: before.floor });
     if (doomed.floor > before.floor) await this.#raiseFloor({ floor: doomed.floor, previous: before.floor });
+    const removed = await removeLaggards(this.#connection, this.#names.log, [
+      ...doomed.superseded,
+      ...doomed.tombstones,
+    ]);
+    if (removed.length > 0)
+      this.#connection.logger.warn({ durables: removed }, 'retention has passed consumers: they must begin afresh');
     const superseded = await this.#delete(doomed.superseded);
     const tombstones = await this.#delete(doomed.tombstones);
     return { floor: Math.max(before.floor, doomed.floor), superseded, tombstones };
@@ -99,8 +107,8 @@ class Trimmer {
 
   /** What may go, in sequence order, and the floor that must be announced before it goes. */
   async #doomed(newest: ReadonlyMap<string, Newest>, limits: { retentionMs: number; previousFloor: number }) {
-    const superseded: number[] = [];
-    const tombstones: number[] = [];
+    const superseded: Doomed[] = [];
+    const tombstones: Doomed[] = [];
     let floor = 1;
     // The server's clock throughout: ours may be off.
     const cutoffMs = (await this.#serverNowMs()) - limits.retentionMs;
@@ -111,8 +119,9 @@ class Trimmer {
       // A record that cannot be read, or an object first written after the scan above: not ours to judge.
       const last = object === undefined ? undefined : newest.get(object);
       if (!last) continue;
-      if (message.sequence < last.sequence) superseded.push(message.sequence);
-      else if (last.deleted && message.sequence < limits.previousFloor) tombstones.push(message.sequence);
+      if (message.sequence < last.sequence) superseded.push({ sequence: message.sequence, subject: message.subject });
+      else if (last.deleted && message.sequence < limits.previousFloor)
+        tombstones.push({ sequence: message.sequence, subject: message.subject });
     }
     return { floor, superseded, tombstones };
   }
@@ -159,12 +168,12 @@ class Trimmer {
   }
 
   /** In order, a few at a time. */
-  async #delete(sequences: readonly number[]): Promise<number> {
+  async #delete(doomed: readonly Doomed[]): Promise<number> {
     let deleted = 0;
-    for (let start = 0; start < sequences.length; start += DELETE_CONCURRENCY) {
+    for (let start = 0; start < doomed.length; start += DELETE_CONCURRENCY) {
       if (this.#signal.aborted) throw new LogUnavailableError('trimming was stopped');
       const outcomes = await Promise.all(
-        sequences.slice(start, start + DELETE_CONCURRENCY).map((sequence) => this.#deleteOne(sequence)),
+        doomed.slice(start, start + DELETE_CONCURRENCY).map(({ sequence }) => this.#deleteOne(sequence)),
       );
       deleted += outcomes.filter(Boolean).length;
     }

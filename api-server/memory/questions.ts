@@ -30,7 +30,7 @@ const CHANGES: Readonly<Record<string, Question['answer']>> = { restores, transa
 
 /** Undefined for a request about anything else. Throws NotFound for a path of the group that is no question, and MethodNotAllowed for a write. */
 export function questionOf(asked: ResourceRequest, registry: Registry): Question | undefined {
-  if (asked.group !== MEMORY_GROUP) return undefined;
+  if (asked.group !== MEMORY_GROUP || registry.byResource(asked.group, asked.version, asked.resource)) return undefined;
   if (asked.version !== MEMORY_VERSION) throw noSuchPath();
   const change = CHANGES[asked.resource];
   if (change && asked.name === '' && asked.namespace === '') {

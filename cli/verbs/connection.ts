@@ -45,6 +45,10 @@ export class Connection {
     return this.#transport.call({ method: 'POST', path: `${target}${searchOf(query)}`, body });
   }
 
+  delete(target: string): Promise<Answer> {
+    return this.#transport.call({ method: 'DELETE', path: target });
+  }
+
   close(): void {
     this.#transport.close();
   }

@@ -2,6 +2,7 @@
 import { ApiError, ApiUnreachableError } from '../../sdk/client.ts';
 import { apply } from './apply.ts';
 import { Connection } from './connection.ts';
+import { consumer } from './consumer.ts';
 import { diff } from './diff.ts';
 import { get } from './get.ts';
 import { history } from './history.ts';
@@ -13,7 +14,9 @@ import { wait } from './wait.ts';
 import { why } from './why.ts';
 import { readWords, UsageError } from './words.ts';
 
-const VERBS: Readonly<Record<string, Verb>> = { apply, get, history, diff, why, restore, status, wait };
+const VERBS: Readonly<Record<string, Verb>> = { apply, get, history, diff, why, restore, status, wait, consumer };
+
+export const isVerb = (name: string): boolean => Object.hasOwn(VERBS, name);
 
 export async function ask(name: string, given: readonly string[]): Promise<number> {
   const verb = VERBS[name];

@@ -1,0 +1,350 @@
+/**
+ * Somebody outside the cluster reads one namespace's events from NATS, with credentials that `reckon consumer` gave: what they see, what they cannot do, how they go on after restarts, after retention has passed them, and
+ * after their credentials are changed or taken away. Against the real server in operator mode.
+ */
+import { readFile } from 'node:fs/promises';
+import path from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { connect, credsAuthenticator, jwtAuthenticator, type JsMsg, type NatsConnection } from 'nats';
+import t, { type Test } from 'tap';
+import { natsUrl } from '../../cli/instance.ts';
+import { runCommand, type CommandResult } from '../../cli/set-up/command.ts';
+import { trim } from '../../event-log/trim.ts';
+import type { Json } from '../api-server/api.ts';
+import { startReckon, type RunningReckon } from '../harness/start-reckon.ts';
+
+t.setTimeout(60_000);
+
+const main = path.join(import.meta.dirname, '..', '..', 'cli', 'main.js');
+const streams = ['RECKON', 'RECKON_EPHEMERAL', 'RECKON_KEYS'];
+
+interface Stage {
+  readonly reckon: RunningReckon;
+  readonly servers: string;
+  /** `reckon …` as a user types it. */
+  say(...words: string[]): Promise<CommandResult>;
+  creds(name: string): string;
+}
+
+interface Consumer {
+  readonly nats: NatsConnection;
+  readonly durable: string;
+  /** Takes what is there, or as many of it, acknowledging. */
+  drain(count?: number): Promise<JsMsg[]>;
+  ask(subject: string, body?: string): Promise<string>;
+}
+
+async function consumerOf(t: Test, stage: Stage, name: string): Promise<Consumer> {
+  const { stdout, stderr } = await stage.say('consumer', 'get', name, '-n', 'shop', '-o', 'json');
+  if (stdout === '') throw new Error(stderr);
+  const { durable } = JSON.parse(stdout).position;
+  const credentials = await readFile(stage.creds(name));
+  const nats = await connect({
+    servers: stage.servers,
+    authenticator: credsAuthenticator(credentials),
+    inboxPrefix: `_INBOX_${durable}`,
+    maxReconnectAttempts: -1,
+    reconnectTimeWait: 200,
+    noAsyncTraces: true,
+  });
+  t.teardown(() => nats.close());
+  const consumer = await nats.jetstream({ apiPrefix: 'RECKON.API' }).consumers.get('RECKON', durable);
+  return {
+    nats,
+    durable,
+    async drain(count = 500) {
+      const got: JsMsg[] = [];
+      const { num_pending: there } = await consumer.info();
+      if (there === 0) return got;
+      for await (const message of await consumer.fetch({ max_messages: Math.min(count, there), expires: 5_000 })) {
+        await message.ackAck();
+        got.push(message);
+      }
+      return got;
+    },
+    ask: async (subject, body = '') => (await nats.request(subject, body, { timeout: 3_000 })).string(),
+  };
+}
+
+const names = (messages: readonly JsMsg[]): string[] =>
+  messages
+    .map(({ subject }) => subject.split('.').slice(3).join('/'))
+    .filter((name) => !name.startsWith('eventconsumers/'));
+
+async function start(t: Test): Promise<Stage> {
+  const reckon = await startReckon(t, { runtime: 'simulated', controllers: [] });
+  const creds = (name: string): string => path.join(reckon.home, `${name}.creds`);
+  const environment = { KUBECONFIG: reckon.kubeconfig };
+  return {
+    reckon,
+    creds,
+    servers: `127.0.0.1:${reckon.instance.settings.ports.nats}`,
+    say: (...words) =>
+      runCommand(process.execPath, [main, ...words], { timeoutMs: 30_000, environment, cwd: reckon.home }),
+  };
+}
+
+const configMap = (name: string, value = '1'): Json => ({
+  apiVersion: 'v1',
+  kind: 'ConfigMap',
+  metadata: { name },
+  data: { value },
+});
+
+t.test('event consumers', async (t) => {
+  const stage = await start(t);
+  const { reckon, say } = stage;
+  const put = (namespace: string, name: string, value?: string): Promise<string> =>
+    reckon.kubectl(`apply -n ${namespace} -f -`, { input: configMap(name, value) });
+  for (const namespace of ['shop', 'bank']) await reckon.kubectl(`create namespace ${namespace}`);
+  await put('shop', 'first');
+  await put('bank', 'other');
+  await reckon.kubectl('create secret generic pass -n shop --from-literal=word=hushhush');
+  const made = await say('consumer', 'create', 'billing', '-n', 'shop');
+  t.equal(made.code, 0, made.stderr);
+  t.match(made.stdout, /credentials +billing\.creds[^]*consumer +billing-[0-9a-f]{32}/);
+  let billing = await consumerOf(t, stage, 'billing');
+
+  await t.test('sees its namespace and no other, and no secret', async (t) => {
+    const first = await billing.drain();
+    t.strictSame(names(first), ['configmaps/shop/first', 'secrets/shop/pass'], 'a snapshot to begin with');
+    t.notMatch(first.map((message) => message.string()).join(''), /hushhush|aHVzaGh1c2g/, 'sealed');
+    await put('bank', 'other', '2');
+    await put('shop', 'first', '2');
+    await put('shop', 'second');
+    await reckon.kubectl('delete configmap second -n shop');
+    const then = await billing.drain();
+    t.strictSame(names(then), ['configmaps/shop/first', 'configmaps/shop/second', 'configmaps/shop/second']);
+    t.strictSame(
+      then.map(({ headers }) => headers?.get('Reckon-Verb')),
+      ['patch', 'create', 'delete'],
+    );
+    t.match((await say('consumer', 'get', 'billing', '-n', 'shop')).stdout, /state +up to date/);
+  });
+
+  await t.test('can do nothing else', async (t) => {
+    await say('consumer', 'create', 'audit', '-n', 'shop', '--kinds', 'deploy,cm');
+    const audit = await consumerOf(t, stage, 'audit');
+    t.strictSame(
+      names(await audit.drain()).filter((name) => !name.startsWith('configmaps/')),
+      [],
+      'its kinds alone',
+    );
+    const forbidden = [
+      'reckon.desired.core.configmaps.shop.forged',
+      'reckon.keys.x',
+      '$JS.API.INFO',
+      '$JS.API.STREAM.INFO.RECKON',
+      '$JS.API.STREAM.MSG.GET.RECKON',
+      '$JS.API.DIRECT.GET.RECKON',
+      '$JS.API.STREAM.DELETE.RECKON',
+      '$JS.API.CONSUMER.LIST.RECKON',
+      '$JS.API.CONSUMER.CREATE.RECKON',
+      `$JS.API.CONSUMER.CREATE.RECKON.${billing.durable}`,
+      `$JS.API.CONSUMER.DURABLE.CREATE.RECKON.${billing.durable}`,
+      `$JS.API.CONSUMER.DELETE.RECKON.${billing.durable}`,
+      `RECKON.API.CONSUMER.MSG.NEXT.RECKON.${audit.durable}`,
+      `RECKON.API.CONSUMER.INFO.RECKON.${audit.durable}`,
+      `$JS.API.CONSUMER.MSG.NEXT.RECKON.${billing.durable}`,
+      `$JS.ACK.RECKON.${audit.durable}.1.1.1.1.0`,
+      `reckon-consumers.${audit.durable}.begin`,
+    ];
+    for (const subject of forbidden) await t.rejects(billing.ask(subject, '{}'), /permissions/i, subject);
+    for (const subject of ['>', 'reckon.>', '_INBOX.>', '$JS.>', `_INBOX_${audit.durable}.>`]) {
+      const overheard = async (): Promise<void> => {
+        for await (const message of billing.nats.subscribe(subject)) t.fail(message.subject);
+      };
+      await t.rejects(overheard(), /permissions/i, `listening to ${subject}`);
+    }
+  });
+
+  await t.test('nor by letting JetStream answer to a subject that is not its own', async (t) => {
+    const nats = await connect({ servers: stage.servers, ...adminOf(reckon), noAsyncTraces: true });
+    t.teardown(() => nats.close());
+    const sizes = async (): Promise<unknown[]> =>
+      Promise.all(
+        streams.map(async (stream) => {
+          const info = (await nats.request(`$JS.API.STREAM.INFO.${stream}`, '', { timeout: 3_000 })).json<Json>();
+          return stream === 'RECKON_EPHEMERAL' ? Boolean(info.state) : info.state?.messages;
+        }),
+      );
+    await say('consumer', 'create', 'mallory', '-n', 'shop');
+    const mallory = await consumerOf(t, stage, 'mallory');
+    const before = await sizes();
+    const next = `RECKON.API.CONSUMER.MSG.NEXT.RECKON.${mallory.durable}`;
+    for (const reply of [
+      ...streams.map((stream) => `$JS.API.STREAM.DELETE.${stream}`),
+      'reckon.keys.x',
+      'reckon.desired.core.configmaps.bank.other',
+      'reckon.floor',
+    ]) {
+      mallory.nats.publish(next, JSON.stringify({ batch: 1, no_wait: true }), { reply });
+      mallory.nats.publish(next, JSON.stringify({ batch: 1, expires: 100_000_000 }), { reply });
+    }
+    await mallory.nats.flush();
+    await sleep(500);
+    t.strictSame(await sizes(), before, 'no stream is gone, none has grown');
+  });
+
+  const whole = t;
+  await t.test('goes on where it was, though the server was killed', async (t) => {
+    await billing.drain();
+    const items = Array.from({ length: 20 }, (_, count) => configMap(`before-${count}`));
+    await reckon.kubectl('apply -n shop -f -', { input: { apiVersion: 'v1', kind: 'List', items } });
+    const some = await billing.drain(7);
+    const pid = await reckon.kill('nats', 'SIGKILL');
+    await reckon.restarted('nats', pid);
+    await put('shop', 'after-the-kill');
+    billing = await consumerOf(whole, stage, 'billing');
+    const rest = await billing.drain();
+    const seen = [...new Set([...names(some), ...names(rest)])];
+    t.strictSame(seen, [
+      ...Array.from({ length: 20 }, (_, count) => `configmaps/shop/before-${count}`),
+      'configmaps/shop/after-the-kill',
+    ]);
+  });
+
+  await t.test('is told when retention has passed it, and begins afresh at a known revision', async (t) => {
+    const trimNow = () =>
+      trim({
+        url: natsUrl(reckon.instance, 'apiServer'),
+        keepAfter: Number.MAX_SAFE_INTEGER,
+        retentionMs: 0,
+        unsafeWindow: true,
+      });
+    await put('shop', 'fleeting');
+    await billing.drain();
+    t.ok((await trimNow()).superseded > 0, 'what is acknowledged goes');
+    await put('shop', 'quiet');
+    t.strictSame(names(await billing.drain()), ['configmaps/shop/quiet'], 'and harms nobody');
+    await put('bank', 'other', '3');
+    await put('bank', 'other', '4');
+    await trimNow();
+    await put('shop', 'calm');
+    t.strictSame(names(await billing.drain()), ['configmaps/shop/calm'], 'nor does what goes of other namespaces');
+    await put('shop', 'fleeting', '2');
+    await put('shop', 'fleeting', '3');
+    await reckon.kubectl('delete configmap calm -n shop');
+    await trimNow();
+    await t.rejects(
+      billing.ask(`RECKON.API.CONSUMER.MSG.NEXT.RECKON.${billing.durable}`, '{"batch":1}'),
+      /503|responders/i,
+    );
+    t.match(await billing.ask(`RECKON.API.CONSUMER.INFO.RECKON.${billing.durable}`), /consumer not found/);
+    t.match((await say('consumer', 'get', 'billing', '-n', 'shop')).stdout, /must begin afresh/);
+    const begun = JSON.parse(await billing.ask(`reckon-consumers.${billing.durable}.begin`));
+    await put('shop', 'later');
+    const snapshot = await billing.drain();
+    const living = new Map<string, string>();
+    for (const message of snapshot) {
+      const [name] = names([message]);
+      if (name === undefined) continue;
+      if (message.headers?.get('Reckon-Verb') === 'delete') living.delete(name);
+      else living.set(name, message.string());
+    }
+    const { items } = JSON.parse(await reckon.kubectl('get configmaps,secrets -n shop -o json'));
+    t.strictSame(
+      [...living.keys()].sort(),
+      items.map(({ kind, metadata }: Json) => `${kind.toLowerCase()}s/shop/${metadata.name}`).sort(),
+      'the snapshot and what followed are what there is',
+    );
+    const last = snapshot.at(-1);
+    t.ok(
+      last && last.seq > begun.revision && names([last])[0] === 'configmaps/shop/later',
+      'after the revision come changes',
+    );
+    t.ok(snapshot.slice(0, -1).every(({ seq }) => seq <= begun.revision));
+  });
+
+  await t.test('new credentials end the old ones and go on; deleted, nothing is left', async (t) => {
+    await put('shop', 'unseen');
+    const old = await readFile(stage.creds('billing'));
+    const closed = new Promise<void>((resolve) => {
+      void (async () => {
+        for await (const { type } of billing.nats.status()) if (type === 'disconnect') resolve();
+      })();
+    });
+    t.equal((await say('consumer', 'rotate', 'billing', '-n', 'shop')).code, 0);
+    await closed;
+    await t.rejects(
+      connect({ servers: stage.servers, authenticator: credsAuthenticator(old) }),
+      /authorization/i,
+      'the old ones are refused',
+    );
+    await billing.nats.close();
+    const renewed = await consumerOf(t, stage, 'billing');
+    t.strictSame(names(await renewed.drain()), ['configmaps/shop/unseen']);
+    await reckon.kill('api-server', 'SIGKILL').then((pid) => reckon.restarted('api-server', pid));
+    await until(t, 'the API server', async () => (await reckon.tryKubectl('get --raw /readyz')).code === 0);
+    t.match(
+      await renewed.ask(`RECKON.API.CONSUMER.INFO.RECKON.${renewed.durable}`),
+      /"num_pending":0/,
+      'they outlive an API server',
+    );
+    t.equal((await say('consumer', 'delete', 'billing', '-n', 'shop')).code, 0);
+    await until(t, 'the connection to end', async () =>
+      renewed.ask(`RECKON.API.CONSUMER.INFO.RECKON.${renewed.durable}`).then(
+        () => false,
+        () => true,
+      ),
+    );
+    await t.rejects(
+      connect({ servers: stage.servers, authenticator: credsAuthenticator(await readFile(stage.creds('billing'))) }),
+      /authorization/i,
+    );
+    const nats = await connect({ servers: stage.servers, ...adminOf(reckon), noAsyncTraces: true });
+    t.teardown(() => nats.close());
+    await until(t, 'its durable to go', async () => {
+      const { consumers } = (await nats.request('$JS.API.CONSUMER.LIST.RECKON', '{}', { timeout: 3_000 })).json<Json>();
+      return !consumers.some(({ name }: Json) => name === renewed.durable);
+    });
+    t.match((await say('consumer', 'list', '-n', 'shop')).stdout, /^shop +audit +apps\/deployments,core\/configmaps/m);
+  });
+
+  await t.test('nobody gives away what he may not see', async (t) => {
+    await reckon.kubectl(
+      'create role consuming -n shop --verb=create,get --resource=eventconsumers.log.reckon.dev,eventconsumers.log.reckon.dev/credentials',
+    );
+    await reckon.kubectl('create role watching -n shop --verb=watch --resource=configmaps');
+    for (const role of ['consuming', 'watching'])
+      await reckon.kubectl(`create rolebinding ${role} -n shop --role=${role} --user=ann`);
+    const consumer = (name: string, resources?: string[]): Json => ({
+      apiVersion: 'log.reckon.dev/v1',
+      kind: 'EventConsumer',
+      metadata: { name, namespace: 'shop' },
+      spec: { ...(resources && { resources }) },
+    });
+    for (const [name, resources] of [['all'], ['secret', ['core/secrets']], ['maps', ['core/configmaps']]] as const)
+      await reckon.kubectl('create --as=ann -f -', { input: consumer(name, resources && [...resources]) });
+    const issue = (name: string) =>
+      reckon.tryKubectl(
+        `create --as=ann --raw /apis/log.reckon.dev/v1/namespaces/shop/eventconsumers/${name}/credentials -f -`,
+        { input: {} },
+      );
+    t.match((await issue('all')).stderr, /cannot watch resource "\*" in API group "\*" in the namespace "shop"/);
+    t.match((await issue('secret')).stderr, /cannot watch resource "secrets"/);
+    const issued = await issue('maps');
+    t.match(issued.stdout, /BEGIN NATS USER JWT/, issued.stderr);
+    t.match(await reckon.kubectl('get eventconsumers -n shop'), /NAME +RESOURCES +PLANE +ISSUED +AGE/);
+    const forged = await reckon.tryKubectl(
+      'patch eventconsumer maps -n shop --subresource=status --type=merge -p {"status":{"issuer":"AAAA"}}',
+    );
+    t.match(forged.stderr, /MethodNotAllowed|not allow/, 'its status is nobody else to write');
+    const bad = await reckon.tryKubectl('create -f -', { input: consumer('bad', ['Pods']) });
+    t.match(bad.stderr, /spec\.resources\[0\]/);
+  });
+});
+
+async function until(t: Test, what: string, look: () => Promise<boolean>): Promise<void> {
+  const endMs = Date.now() + 20_000;
+  while (!(await look())) {
+    if (Date.now() > endMs) return void t.fail(`waited in vain for ${what}`);
+    await sleep(100);
+  }
+}
+
+/** The API server's own login. */
+function adminOf({ instance }: RunningReckon) {
+  const { user, password } = instance.credentials.nats.apiServer;
+  return { authenticator: jwtAuthenticator(user, Buffer.from(password)), inboxPrefix: '_INBOX.reckon-api-server' };
+}
