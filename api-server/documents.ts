@@ -1,9 +1,10 @@
 /**
- * Everything the server tells about itself: version, discovery and OpenAPI, made from the registry once and kept as bytes until a kind comes or goes. Asked by `server.ts` for every path that
+ * Everything the server tells about itself: version, discovery and OpenAPI, made from the registry once and kept as bytes until a kind comes or goes; the OpenAPI of a group until one of its own does. Asked by `server.ts` for every path that
  * names no resource.
  */
 import { createHash } from 'node:crypto';
 import type { Registry } from '../api-schemas/registry.ts';
+import type { ResourceDefinition } from '../api-schemas/schema.ts';
 import {
   aggregated,
   apiGroupList,
@@ -28,6 +29,9 @@ const AGGREGATED = /g=apidiscovery\.k8s\.io;v=(v2beta1|v2);as=APIGroupDiscoveryL
 export class ApiDocuments {
   readonly #registry: Registry;
   readonly #kept = new Map<string, ServedDocument>();
+  /** OpenAPI of each group version, with the very definitions that it was made from. */
+  readonly #openApis = new Map<string, { definitions: readonly ResourceDefinition[]; document: ServedDocument }>();
+  #groups: ReturnType<typeof groups> | undefined;
   #changes: number;
 
   constructor(registry: Registry) {
@@ -39,10 +43,13 @@ export class ApiDocuments {
   get(path: string, accept = ''): ServedDocument | undefined {
     if (this.#changes !== this.#registry.changes) {
       this.#changes = this.#registry.changes;
+      this.#groups = undefined;
       this.#kept.clear();
     }
     const clean = path.length > 1 ? path.replace(/\/$/, '') : path;
     if (clean === '/openapi/v2' && accept.includes('proto-openapi')) return this.#openApiV2InProtobuf();
+    const ofGroup = /^\/openapi\/v3\/(?:api|apis\/([^/]+))\/([^/]+)$/.exec(clean);
+    if (ofGroup) return this.#openApi(ofGroup[1] ?? '', ofGroup[2] ?? '');
     const form = clean === '/api' || clean === '/apis' ? AGGREGATED.exec(accept)?.[1] : undefined;
     const id = `${clean} ${form ?? ''}`;
     let document = this.#kept.get(id);
@@ -64,7 +71,7 @@ export class ApiDocuments {
   }
 
   #make(path: string): unknown {
-    const [root, first, second, third, fourth] = path.split('/').slice(1);
+    const [root, first, second, third] = path.split('/').slice(1);
     if (root === '') return { paths: this.#paths() };
     if (root === 'version' && !first) return versionInfo();
     if (root === 'api')
@@ -79,10 +86,7 @@ export class ApiDocuments {
       return third === undefined ? apiResourceList(this.#registry, first, second) : undefined;
     }
     if (root === 'openapi' && first === 'v2' && second === undefined) return openApiV2(this.#registry);
-    if (root !== 'openapi' || first !== 'v3') return undefined;
-    if (second === undefined) return { paths: this.#openApiIndex() };
-    if (second === 'api' && third) return this.#openApi('', third);
-    return second === 'apis' && third && fourth ? this.#openApi(third, fourth) : undefined;
+    return root === 'openapi' && first === 'v3' && second === undefined ? { paths: this.#openApiIndex() } : undefined;
   }
 
   #openApiV2InProtobuf(): ServedDocument {
@@ -92,18 +96,39 @@ export class ApiDocuments {
     return kept;
   }
 
-  #openApi(group: string, version: string): unknown {
-    const definitions = groups(this.#registry).get(group)?.get(version);
-    return definitions && openApiV3(this.#registry, definitions);
+  #groupsNow(): ReturnType<typeof groups> {
+    return (this.#groups ??= groups(this.#registry));
+  }
+
+  #openApi(group: string, version: string): ServedDocument | undefined {
+    const id = `${group}/${version}`;
+    const definitions = this.#groupsNow().get(group)?.get(version);
+    if (!definitions) {
+      this.#openApis.delete(id);
+      return undefined;
+    }
+    const known = this.#openApis.get(id);
+    const isSame =
+      known?.definitions.length === definitions.length &&
+      definitions.every((definition, index) => definition === known.definitions[index]);
+    if (isSame) return known.document;
+    const document = serve(openApiV3(this.#registry, definitions), 'application/json');
+    this.#openApis.set(id, { definitions, document });
+    return document;
   }
 
   /** The document of each group version, under a URL that changes with its content. */
   #openApiIndex(): Record<string, { serverRelativeURL: string }> {
     const index: Record<string, { serverRelativeURL: string }> = {};
-    for (const [group, versions] of groups(this.#registry)) {
+    const present = this.#groupsNow();
+    for (const id of this.#openApis.keys()) {
+      const [group = '', version = ''] = id.split('/');
+      if (!present.get(group)?.has(version)) this.#openApis.delete(id);
+    }
+    for (const [group, versions] of present) {
       for (const version of versions.keys()) {
         const path = group === '' ? `api/${version}` : `apis/${group}/${version}`;
-        const hash = this.get(`/openapi/v3/${path}`)?.etag.replaceAll('"', '') ?? '';
+        const hash = this.#openApi(group, version)?.etag.replaceAll('"', '') ?? '';
         index[path] = { serverRelativeURL: `/openapi/v3/${path}?hash=${hash}` };
       }
     }
@@ -112,7 +137,7 @@ export class ApiDocuments {
 
   #paths(): string[] {
     const paths = ['/api', '/apis', '/healthz', '/livez', '/openapi/v2', '/openapi/v3', '/readyz', '/version'];
-    for (const [group, versions] of groups(this.#registry)) {
+    for (const [group, versions] of this.#groupsNow()) {
       if (group !== '') paths.push(`/apis/${group}`);
       for (const version of versions.keys()) paths.push(group === '' ? `/api/${version}` : `/apis/${group}/${version}`);
     }

@@ -107,7 +107,8 @@ async function take(call: Call): Promise<Snapshot> {
     return { scope: scopeOf(call), revision, entries: filter ? entries.filter(filter) : entries, asOfMs, expiresAt };
   }
   if (query.get('resourceVersionMatch') === 'Exact') {
-    const { revision, entries } = await entriesAt(call, parseRevision(query.get('resourceVersion') ?? ''));
+    const past = await entriesAt(call, parseRevision(query.get('resourceVersion') ?? ''));
+    const { revision, entries } = { ...past, entries: presentAll(definition, past.entries) };
     return { scope: scopeOf(call), revision, entries: filter ? entries.filter(filter) : entries, expiresAt };
   }
   await readAtLeast(call, query.get('resourceVersion'));
