@@ -13,11 +13,10 @@ import { openRuntimeState } from '../state/runtime-state.ts';
 import { newTokenKey, ServiceAccountTokens } from './authentication/service-account-tokens.ts';
 import { Authorizer } from './authorization/authorizer.ts';
 import { bootstrap } from './bootstrap.ts';
-import type { Services } from './call.ts';
-import { ensureKubernetesService } from './kubernetes-service.ts';
-import { keepConsumers } from './consumers/keeper.ts';
 import { keepConsumers } from './consumers/keeper.ts';
 import { followDefinitions } from './custom-resources/definitions.ts';
+import type { Services } from './call.ts';
+import { ensureKubernetesService } from './kubernetes-service.ts';
 import { startRetention } from './retention.ts';
 import { ApiServer } from './server.ts';
 import { ObjectStore } from './store/object-store.ts';
@@ -97,8 +96,21 @@ export async function startApiServer(options: ApiServerOptions): Promise<{ port:
     durables: await openDurables(connection),
     secret: options.secretsKey,
   };
-  const services: Services = { registry, store, past, runtime, kinds, nodes, authorizer, tokens, consumers, demandsServiceAccounts, logger };
+  const services: Services = {
+    registry,
+    store,
+    past,
+    runtime,
+    kinds,
+    nodes,
+    authorizer,
+    tokens,
+    consumers,
+    demandsServiceAccounts,
+    logger,
+  };
   await Promise.all([shelves.log.stream.start(), shelves.ephemeral.stream.start()]);
+  followDefinitions({ registry, store, logger, signal: stopping.signal });
   await bootstrap(services);
   const fault = (attempt: Promise<unknown>) =>
     attempt.then(
@@ -107,7 +119,6 @@ export async function startApiServer(options: ApiServerOptions): Promise<{ port:
     );
   if (past)
     startRetention({ ...connection, natsUrl, keys, past, isLive: (uid) => store.hasUid(uid), signal: stopping.signal });
-  followDefinitions({ registry, store, logger, signal: stopping.signal });
   if (consumers) keepConsumers({ ...consumers, registry, store, logger, signal: stopping.signal });
   const readiness = async () => ({
     log: log.connected ? await fault(log.lastSequence()) : 'there is no connection to NATS',

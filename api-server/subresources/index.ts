@@ -6,7 +6,6 @@ import { get } from '../verbs/get.ts';
 import { patch } from '../verbs/patch.ts';
 import { update } from '../verbs/update.ts';
 import { credentials, position } from '../consumers/credentials.ts';
-import { credentials, position } from '../consumers/credentials.ts';
 import { binding } from './binding.ts';
 import { eviction } from './eviction.ts';
 import { log, portForward, stream, upgradeRequired } from './pod-streams.ts';
@@ -41,8 +40,6 @@ export const subresources: Readonly<Record<string, Handler>> = {
   log,
   proxy,
   token,
-  credentials,
-  position,
   credentials,
   position,
   exec: upgradeRequired,
