@@ -2,11 +2,13 @@
 import type { Condition } from '../../api-schemas/types/meta-v1.ts';
 import type { PodDisruptionBudgetStatus } from '../../api-schemas/types/policy-v1.ts';
 import { type ApiAction, milliseconds, type Plan, timestamp } from '../../sdk/index.ts';
-import { isReady } from '../replicasets/pod-state.ts';
 import type { Budget, CoveredPod, Observed, PodObject, Scale } from './observe.ts';
 
 /** An evicted pod that is not even being deleted by then stays after all. */
 export const DELETION_TIMEOUT_MS = 120_000;
+
+const isReady = (pod: PodObject): boolean =>
+  pod.status?.conditions?.some(({ type, status }) => type === 'Ready' && status === 'True') ?? false;
 
 export function reconcile(budget: Budget, { pods, nowMs }: Observed): Plan<ApiAction> {
   const { generation = 0 } = budget.metadata;
