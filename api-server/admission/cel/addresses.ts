@@ -10,15 +10,17 @@ class CelUrl {
   /** As it was written, without what URLs of browsers add. */
   readonly path: string;
   constructor(text: string) {
-    const isPath = text.startsWith('/');
-    this.url = new URL(text, isPath ? 'path:' : undefined);
+    this.url = new URL(text, baseOf(text));
     this.path = /^(?:[^:/?#]+:)?(?:\/\/[^/?#]*)?([^?#]*)/.exec(text)?.[1] ?? '';
   }
 }
 
 const isUrl = (text: string): boolean =>
-  (text.startsWith('/') || /^[A-Za-z][A-Za-z0-9+.-]*:/.test(text)) &&
-  URL.canParse(text, text.startsWith('/') ? 'path:' : undefined);
+  (text.startsWith('/') || /^[A-Za-z][A-Za-z0-9+.-]*:/.test(text)) && URL.canParse(text, baseOf(text));
+
+/** A path alone is a URL to Go; the URLs of browsers need something that it is relative to. */
+const BASE = 'path:///';
+const baseOf = (text: string): string | undefined => (text.startsWith('/') ? BASE : undefined);
 
 const schemeOf = ({ url }: CelUrl): string => (url.protocol === 'path:' ? '' : url.protocol.slice(0, -1));
 const bare = (host: string): string => host.replace(/^\[(.*)\]$/, '$1');

@@ -464,6 +464,32 @@ t.test('rules in CEL', async (t) => {
   t.match(faultsOf(lost), [/oldSelf cannot be used on the uncorrelatable portion/]);
 });
 
+t.test("Kubernetes' functions in CEL", async (t) => {
+  const holds = [
+    "[1, 2, 3].sum() == 6 && [3, 1].min() == 1 && [3, 1].max() == 3 && ['a', 'b', 'a'].lastIndexOf('a') == 2 && [1, 2].indexOf(3) == -1",
+    "[1, 1, 2].isSorted() && !['b', 'a'].isSorted() && [1.5, 2.5].sum() == 4.0",
+    "'abc 123'.find('[0-9]+') == '123' && 'a1b2'.findAll('[0-9]') == ['1', '2'] && 'a1b2'.findAll('[0-9]', 1) == ['1']",
+    "'héllo'.charAt(1) == 'é' && 'a-b-c'.replace('-', '+', 1) == 'a+b-c' && 'A,B'.lowerAscii().split(',').join('') == 'ab'",
+    'sets.contains([1, 2], [1]) && sets.equivalent([1, 2], [2, 1]) && sets.intersects([1], [1, 2]) && !sets.intersects([1], [2])',
+    "url('https://user@example.com:8080/a%20b?x=1&x=2#f').getHost() == 'example.com:8080' && url('/a').getScheme() == ''",
+    "url('https://[::1]:80/').getHostname() == '::1' && url('http://a:81').getPort() == '81' && url('http://a/b?x=1&x=2').getQuery()['x'] == ['1', '2']",
+    "url('http://a/b%20c').getEscapedPath() == '/b%20c' && !isURL('a b') && isURL('/path')",
+    "ip('192.168.0.1').family() == 4 && ip('::1').isLoopback() && !ip('10.0.0.1').isLoopback() && ip('10.0.0.1').isGlobalUnicast() && string(ip('::1')) == '::1'",
+    "isIP('::1') && !isIP('1.2.3') && isCIDR('10.0.0.0/8') && !isCIDR('10.0.0.0/33') && ip('fe80::1').isLinkLocalUnicast()",
+    "cidr('192.168.0.0/16').containsCIDR('192.168.1.0/24') && !cidr('192.168.0.0/24').containsCIDR(cidr('192.168.0.0/16')) && cidr('::/0').prefixLength() == 0",
+    "cidr('192.168.3.7/16').masked() == cidr('192.168.0.0/16') && cidr('2001:db8::5/64').masked().ip() == ip('2001:db8::')",
+    "quantity('1.5Gi').add(quantity('512Mi')) == quantity('2Gi') && quantity('2k').sub(1) == quantity('1999') && quantity('-1').sign() == -1",
+    "quantity('50k').isInteger() && quantity('50k').asInteger() == 50000 && quantity('1500m').asApproximateFloat() == 1.5 && quantity('1').compareTo(quantity('1000m')) == 0",
+    "!isQuantity('1Ga') && isQuantity('1Gi')",
+    'cel.bind(x, [1, 2].map(n, n * n), x == [1, 4]) && [1, 2, 3].filter(n, n > 1).exists_one(n, n == 3)',
+    "duration('1h') > duration('59m') && timestamp('2024-01-02T00:00:00Z') - timestamp('2024-01-01T00:00:00Z') == duration('24h')",
+    "self.?name.orValue('none') == 'none' && !has(self.name) && type(self) != type(1)",
+  ];
+  const rules = holds.map((rule) => ({ rule }));
+  const kind = kindOf({ spec: object({ name: { type: 'string' } }, { 'x-kubernetes-validations': rules }) });
+  t.strictSame(written(kind, crontab({})).faults, []);
+});
+
 t.test('what is hostile costs little', async (t) => {
   const within = (ms: number, name: string, work: () => void) => {
     const began = performance.now();
