@@ -206,7 +206,12 @@ export class ControllerLoop {
       context,
       logger: logger.child({ key: describeKey(work.key) }),
       mayBegin: () => this.#mayBegin(work.key, seen),
-      record: (event) => recorder.record(event, `${controller.name}-controller`, context.causes),
+      record: (event) =>
+        recorder.record(
+          event,
+          controller.eventSource ?? { component: `${controller.name}-controller` },
+          context.causes,
+        ),
       onFound: (resource, sequence) => this.#remember(memory, resource, sequence),
       onUnsettled: (action) => memory.unsettled.push({ action, uid: seen?.uid, generation: seen?.generation }),
       onFailed: (action, error) => (memory.lastFailure = failureOf(error, action)),

@@ -29,6 +29,13 @@ export interface ActionEvent {
   readonly message: string;
 }
 
+/** Who says what an Event tells, as kubectl shows it under `From`. */
+export interface EventSource {
+  readonly component: string;
+  /** The node, where it speaks for one. */
+  readonly host?: string;
+}
+
 /** An action against the API. Every action says why, in a sentence that a person can read; it is logged and kept with the write. */
 export type ApiAction =
   | {
@@ -122,6 +129,8 @@ export interface Controller<
   readonly watches: readonly Watch[];
   /** One replica leads (default), or every process reconciles its own share (`node`, for agents). */
   readonly scope?: 'leader' | 'node';
+  /** Default: the component `<name>-controller`. */
+  readonly eventSource?: EventSource;
   /** How many keys are reconciled at once. Default 4. */
   readonly concurrency?: number;
   /**

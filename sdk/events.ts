@@ -5,7 +5,7 @@
 import { createHash } from 'node:crypto';
 import type { ApiObject } from '../api-schemas/schema.ts';
 import { ApiError, type Client } from './client.ts';
-import type { ActionEvent, ResourceRef } from './controller.ts';
+import type { ActionEvent, EventSource, ResourceRef } from './controller.ts';
 import type { Logger } from './logger.ts';
 
 export const EVENTS: ResourceRef = { group: '', version: 'v1', resource: 'events' };
@@ -17,7 +17,7 @@ const MAX_MESSAGE_LENGTH = 1024;
 
 interface Waiting {
   readonly event: ActionEvent;
-  readonly component: string;
+  readonly source: EventSource;
   readonly causes: readonly number[];
   readonly atMs: number;
 }
@@ -36,7 +36,7 @@ export class EventRecorder {
     this.#logger = logger;
   }
 
-  record(event: ActionEvent, component: string, causes: readonly number[]): void {
+  record(event: ActionEvent, source: EventSource, causes: readonly number[]): void {
     if (this.#waiting.length >= MAX_WAITING) {
       this.#logger.warn(
         { reason: event.reason, about: event.about.metadata.name },
@@ -44,7 +44,7 @@ export class EventRecorder {
       );
       return;
     }
-    this.#waiting.push({ event, component, causes, atMs: Date.now() });
+    this.#waiting.push({ event, source, causes, atMs: Date.now() });
     this.#pump();
   }
 
@@ -75,21 +75,21 @@ export class EventRecorder {
     }
   }
 
-  async #publish({ event, component, causes, atMs }: Waiting): Promise<void> {
+  async #publish({ event, source, causes, atMs }: Waiting): Promise<void> {
     const { about, type, reason } = event;
     const message = event.message.slice(0, MAX_MESSAGE_LENGTH);
     const namespace = about.metadata.namespace ?? 'default';
-    const name = eventName(about, [type, reason, message, component]);
+    const name = eventName(about, [type, reason, message, source.component]);
     const time = `${new Date(atMs).toISOString().slice(0, 19)}Z`;
     const target = { resource: EVENTS, namespace, name };
-    const options = { causes, fieldManager: component };
+    const options = { causes, fieldManager: source.component };
     let count = this.#counts.get(name);
     try {
       if (count === undefined) {
         this.#remember(name, 1);
         await this.#client.create(
           EVENTS,
-          newEvent({ about, type, reason, message, component, namespace, name, time }),
+          newEvent({ about, type, reason, message, source, namespace, name, time }),
           options,
         );
         return;
@@ -109,7 +109,7 @@ export class EventRecorder {
         this.#remember(name, 1);
         await this.#client.create(
           EVENTS,
-          newEvent({ about, type, reason, message, component, namespace, name, time }),
+          newEvent({ about, type, reason, message, source, namespace, name, time }),
           options,
         );
       } else if (isNamespaceGoing(error)) {
@@ -144,12 +144,12 @@ function newEvent(parts: {
   type: string;
   reason: string;
   message: string;
-  component: string;
+  source: EventSource;
   namespace: string;
   name: string;
   time: string;
 }): ApiObject {
-  const { about, component, namespace, name, time, type, reason, message } = parts;
+  const { about, source, namespace, name, time, type, reason, message } = parts;
   const { metadata } = about;
   return {
     apiVersion: 'v1',
@@ -166,9 +166,9 @@ function newEvent(parts: {
     type,
     reason,
     message,
-    source: { component },
-    reportingComponent: component,
-    reportingInstance: '',
+    source,
+    reportingComponent: source.component,
+    reportingInstance: source.host ?? '',
     firstTimestamp: time,
     lastTimestamp: time,
     count: 1,

@@ -20,6 +20,7 @@ export interface HelloOptions {
 
 const example = path.join('examples', 'hello');
 const rolloutSeconds = 120;
+const nodeTimeout = '--timeout=30s';
 const requestLimitMs = 20_000;
 
 /** Never fails the start: what goes wrong with the example is said, and the instance runs on. */
@@ -44,6 +45,9 @@ async function hello(options: HelloOptions): Promise<void> {
     if (imported) say(`hello: image ${helloImage} made`);
   }
   const [program, ...flags] = kubectl;
+  // Where the node is not there yet the pods would begin with a warning that there is none.
+  for (const what of ['create', 'condition=Ready'])
+    await runCommand(program, [...flags, 'wait', `--for=${what}`, `node/${instance.settings.nodeName}`, nodeTimeout]);
   const root = process.env['RECKON_ROOT'] ?? process.cwd();
   const applied = await runOrThrow(program, [...flags, 'apply', '-f', path.join(root, example)]);
   for (const line of applied.trim().split('\n')) say(`hello: ${line}`);

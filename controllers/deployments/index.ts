@@ -8,6 +8,7 @@ import { reconcile } from './reconcile.ts';
 
 export const controller: Controller<Deployment, Observed> = {
   name: 'deployments',
+  eventSource: { component: 'deployment-controller' },
   resource: DEPLOYMENTS,
   watches: [
     { resource: REPLICA_SETS, keysFor: keysForReplicaSet },

@@ -16,6 +16,7 @@ export interface NodesContext {
 function makeController(heartbeats: Heartbeats, databaseUrl: string): Controller<NodeObject, Observed> {
   return {
     name: 'nodes',
+    eventSource: { component: 'node-controller' },
     resource: NODES,
     watches: [
       {

@@ -46,12 +46,15 @@ export interface AgentOptions {
 
 /** Plans are quick; what takes long runs beside them. */
 const CONCURRENCY = 64;
-const COMPONENT = 'pods-controller';
+/** What Kubernetes calls the agent of a node: so tools know whose Events these are. */
+const COMPONENT = 'kubelet';
 
 export class NodeAgent {
   readonly controller: Controller<Pod, Observed, PodAction>;
   /** What concerns the PersistentVolumes of this node. */
   readonly volumeNews = new VolumeNews();
+  /** The engine went away, or came back. */
+  onAvailability: (() => void) | undefined;
   readonly #options: AgentOptions;
   #context: AgentContext | undefined;
   #operations: Operations | undefined;
@@ -64,6 +67,7 @@ export class NodeAgent {
     this.#options = options;
     this.controller = {
       name: 'pods',
+      eventSource: { component: COMPONENT, host: options.nodeName },
       resource: POD_RESOURCE,
       scope: 'node',
       concurrency: CONCURRENCY,
@@ -141,6 +145,7 @@ export class NodeAgent {
           this.volumeNews.tell();
         }
         this.#enqueueAll(enqueuePod);
+        this.onAvailability?.();
       },
       onVolumeRemoved: (name) => {
         logger.warn({ volume: name }, 'a volume was removed from the engine');
@@ -156,6 +161,7 @@ export class NodeAgent {
       onUnread: (container, sinceMs) => this.#tellUnread(container, sinceMs),
     });
     const recorder = new EventRecorder(client, logger);
+    const source = { component: COMPONENT, host: options.nodeName };
     const addresses = new AddressPool(options.podCidr);
     const tokens = new PodTokens({ client, logger, now: Date.now });
     const context: AgentContext = {
@@ -187,7 +193,7 @@ export class NodeAgent {
           },
           doubt: (persistentVolume) => this.volumeNews.tell({ persistentVolume }),
         }),
-      record: (about, type, reason, message) => recorder.record({ about, type, reason, message }, COMPONENT, []),
+      record: (about, type, reason, message) => recorder.record({ about, type, reason, message }, source, []),
     };
     const operations = new Operations(context, enqueuePod);
     this.#context = context;

@@ -234,7 +234,7 @@ function planStart(context: SlotContext, start: { attempt: number; delayMs: numb
     });
   }
   const pulling = planPull(context, start.attempt);
-  if (pulling === 'wait') return idle;
+  if (pulling === 'wait') return plan(pullErrorOf(view) ?? idle.waiting);
   if (pulling !== 'done') return plan(pulling);
   draft.act({
     verb: 'start-container',
@@ -274,8 +274,10 @@ function planPull(context: SlotContext, attempt: number): 'done' | 'wait' | { re
         return { reason: 'ErrImagePull', message: failure.message };
       }
       draft.lookAgainAt(retryAtMs);
-      if (view.recorded?.state?.waiting?.reason !== 'ImagePullBackOff')
+      if (view.recorded?.state?.waiting?.reason !== 'ImagePullBackOff') {
         draft.event('Normal', 'BackOff', `Back-off pulling image "${image}"`);
+        draft.event('Warning', 'Failed', 'Error: ImagePullBackOff');
+      }
       return {
         reason: 'ImagePullBackOff',
         message: `Back-off pulling image "${image}": ErrImagePull: ${failure.message}`,
@@ -288,6 +290,13 @@ function planPull(context: SlotContext, attempt: number): 'done' | 'wait' | { re
       : `the image of container "${name}" is not on the node`;
   draft.act({ verb: 'pull-image', uid: identityOf(pod).uid, container: name, image, attempt, because });
   return 'wait';
+}
+
+/** Why its image is not there, as it was last told: that stays shown while the next try is under way. */
+function pullErrorOf({ recorded }: SlotView): SlotPlan['waiting'] {
+  const waiting = recorded?.state?.waiting;
+  if (waiting?.reason !== 'ErrImagePull' && waiting?.reason !== 'ImagePullBackOff') return undefined;
+  return { reason: waiting.reason, ...(waiting.message === undefined ? {} : { message: waiting.message }) };
 }
 
 /** When a container that has ended may start again, and how long the next one waits after that. `forgiven` forgets its crashes, as does a long run. */

@@ -8,6 +8,7 @@ import { reconcile } from './reconcile.ts';
 
 export const controller: Controller<ReplicaSet, Observed> = {
   name: 'replicasets',
+  eventSource: { component: 'replicaset-controller' },
   resource: REPLICA_SETS,
   watches: [{ resource: PODS, keysFor: keysForPod }],
   concurrency: 8,

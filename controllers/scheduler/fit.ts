@@ -81,7 +81,9 @@ export function reasonsAgainst(
   const wanted = hostPorts(pod);
   if (candidate.hostPorts.some((taken) => wanted.some((port) => portsConflict(taken, port))))
     reasons.push("node(s) didn't have free ports for the requested pod ports");
-  reasons.push(...resourceReasons(requests, candidate));
+  // A node that has not yet said what it has is short of everything; where that is so for another reason, it is not worth saying.
+  const isNew = Object.keys(candidate.allocatable).length === 0;
+  if (!isNew || reasons.length === 0) reasons.push(...resourceReasons(requests, candidate));
   const elsewhere = volumes.some(
     ({ spec }) =>
       spec?.nodeAffinity?.required && !matchesNodeSelector(spec.nodeAffinity.required.nodeSelectorTerms, node),

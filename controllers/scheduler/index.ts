@@ -86,6 +86,7 @@ export function makeController(): Controller<PodObject, Observed, ApiAction | Bi
 
   return {
     name: 'scheduler',
+    eventSource: { component: 'default-scheduler' },
     resource: PODS,
     /** One at a time: each choice sees the one before it. */
     concurrency: 1,

@@ -71,6 +71,7 @@ function isNews(claim: ClaimObject, storageClass: ClassObject | undefined, world
 
 const claims: Controller<ClaimObject, ObservedClaim> = {
   name: 'persistentvolumeclaims',
+  eventSource: { component: 'persistentvolume-controller' },
   resource: CLAIMS,
   /** One at a time, so that two claims never choose the same volume. */
   concurrency: 1,
@@ -117,6 +118,7 @@ const claims: Controller<ClaimObject, ObservedClaim> = {
 
 const volumes: Controller<VolumeObject, ObservedVolume> = {
   name: 'persistentvolumes',
+  eventSource: { component: 'persistentvolume-controller' },
   resource: VOLUMES,
   watches: [
     {

@@ -28,6 +28,7 @@ export const storageCells: Readonly<Record<string, Cell>> = {
   storageClass: ({ object }) =>
     textAt(object, 'metadata', 'annotations', 'volume.beta.kubernetes.io/storage-class') ||
     textAt(object, 'spec', 'storageClassName'),
+  volumeAttributesClass: ({ object }) => textAt(object, 'spec', 'volumeAttributesClassName') || UNSET,
   volumeMode: ({ object }) => textAt(object, 'spec', 'volumeMode') || UNSET,
   volumeStatus: ({ object }) => phase(object),
   volumeClaim: ({ object }) => {

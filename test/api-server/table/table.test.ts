@@ -312,7 +312,19 @@ t.test('other kinds', (t) => {
       Capacity: '1Gi',
       'Access Modes': 'RWO,RWX',
       StorageClass: 'fast',
+      VolumeAttributesClass: '<unset>',
     },
+  );
+  t.match(
+    row(kind('', 'PersistentVolume'), {
+      spec: {
+        accessModes: ['ReadWriteOnce'],
+        claimRef: { namespace: 'n', name: 'c' },
+        volumeAttributesClassName: 'gold',
+      },
+      status: { phase: 'Bound' },
+    }),
+    { Status: 'Bound', Claim: 'n/c', 'Access Modes': 'RWO', VolumeAttributesClass: 'gold' },
   );
   t.match(
     row(kind('', 'Event'), {

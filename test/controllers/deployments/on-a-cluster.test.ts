@@ -89,6 +89,10 @@ t.test('a deployment becomes pods, and says so', async (t) => {
       ),
     (lines) => lines.length >= 4,
   );
+  const sources = (await admin.list(EVENTS, { namespace })).items.map(
+    (event) => (event['source'] as { component: string }).component,
+  );
+  t.same([...new Set(sources)].toSorted(), ['deployment-controller', 'replicaset-controller'], 'each says who it is');
   t.ok(events.includes(`hello: Scaled up replica set ${set?.metadata.name} from 0 to 3`), 'the scaling is an event');
   t.equal(events.filter((line) => line.includes('Created pod: ')).length, 3, 'and so is every pod');
 });

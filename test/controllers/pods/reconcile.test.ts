@@ -162,9 +162,14 @@ t.test('images', async (t) => {
   model.nowMs += 6_000;
   model.turn();
   t.match(status(model)?.state, { waiting: { reason: 'ImagePullBackOff', message: /no such registry/ } });
+  model.nowMs += 10_000;
+  t.strictSame(verbs(model), ['pull-image main'], 'it is tried again');
+  t.match(model.plan().status, {
+    containerStatuses: [{ state: { waiting: { reason: 'ImagePullBackOff', message: /no such registry/ } } }],
+  });
   model.imageError = undefined;
   model.settle();
-  t.equal(model.pod?.status?.phase, 'Running', 'it is tried again');
+  t.equal(model.pod?.status?.phase, 'Running');
   const never = settled({ containers: [{ ...main, imagePullPolicy: 'Never' }] }, (other) => other.images.clear());
   t.match(status(never)?.state, { waiting: { reason: 'ErrImageNeverPull' } });
   const bad = settled({ containers: [{ ...main, image: 'Not An Image' }] });

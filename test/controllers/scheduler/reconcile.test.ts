@@ -143,6 +143,12 @@ t.test('what a pod is told that fits nowhere, in the words of Kubernetes', async
       /1 Insufficient cpu/,
     ],
     [
+      'a node that has only just come',
+      [{ ...nodeOf('n'), status: { conditions: [{ type: 'Ready', status: 'False' }] } } as NodeObject],
+      podOf('p'),
+      '0/1 nodes are available: 1 node(s) had untolerated taint {node.kubernetes.io/not-ready: }.',
+    ],
+    [
       'too many pods',
       [nodeOf('n', { allocatable: { pods: '0' } })],
       podOf('p'),
