@@ -22,6 +22,11 @@ export class ServerError extends Error {
   }
 }
 
+const IMAGE_PROBLEMS: Readonly<Record<string, string>> = {
+  ErrImagePull: "image can't be pulled",
+  ImagePullBackOff: 'trying and failing to pull image',
+};
+
 /** The newest attempt, or the one before it. Throws what Kubernetes says when there is none. */
 export function findContainer(
   context: AgentContext,
@@ -52,5 +57,6 @@ export function findContainer(
   const { containerStatuses = [], initContainerStatuses = [], ephemeralContainerStatuses = [] } = pod.status ?? {};
   const statuses = [...containerStatuses, ...initContainerStatuses, ...ephemeralContainerStatuses];
   const reason = statuses.find((status) => status.name === container)?.state?.waiting?.reason ?? 'ContainerCreating';
-  throw new ServerError(400, 'BadRequest', `container "${container}" in pod "${name}" is waiting to start: ${reason}`);
+  const why = IMAGE_PROBLEMS[reason] ?? reason;
+  throw new ServerError(400, 'BadRequest', `container "${container}" in pod "${name}" is waiting to start: ${why}`);
 }
