@@ -4,8 +4,8 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Logger } from 'pino';
 import type { Registry } from '../api-schemas/registry.ts';
-import type { ResourceDefinition } from '../api-schemas/schema.ts';
-import type { ObjectKey, Reason } from '../event-log/event-log.ts';
+import type { ApiObject, ResourceDefinition } from '../api-schemas/schema.ts';
+import type { LogReader, ObjectKey, Reason } from '../event-log/event-log.ts';
 import type { RuntimeState } from '../state/runtime-state.ts';
 import type { Identity } from './authentication/identity.ts';
 import type { ServiceAccountTokens } from './authentication/service-account-tokens.ts';
@@ -30,6 +30,8 @@ export interface Services {
   readonly nodes: NodeConnections;
   readonly authorizer: Authorizer;
   readonly tokens: ServiceAccountTokens;
+  /** The log itself, record by record. */
+  readonly events: Pick<LogReader, 'follow' | 'floor'> & { unseal(object: ApiObject): Promise<void> };
   /** Credentials of event consumers. Undefined where NATS knows its users by name. */
   readonly consumers?: ConsumerRoom | undefined;
   /** Whether pods must have a ServiceAccount that is there, and get its token. */

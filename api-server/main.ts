@@ -96,6 +96,11 @@ export async function startApiServer(options: ApiServerOptions): Promise<{ port:
     durables: await openDurables(connection),
     secret: options.secretsKey,
   };
+  const events: Services['events'] = {
+    follow: (following) => log.follow(following),
+    floor: () => log.floor(),
+    unseal: (object) => sealer.unseal(object),
+  };
   const services: Services = {
     registry,
     store,
@@ -106,6 +111,7 @@ export async function startApiServer(options: ApiServerOptions): Promise<{ port:
     authorizer,
     tokens,
     consumers,
+    events,
     demandsServiceAccounts,
     logger,
   };

@@ -90,7 +90,9 @@ export interface Followed {
 }
 
 export interface FollowFilter {
+  /** `*`: every one. */
   readonly group: string;
+  /** `*`: every one. */
   readonly resource: string;
   /** Absent: every namespace. */
   readonly namespace?: string;

@@ -101,14 +101,16 @@ export function filterSubjects(
   for (const filter of filters) {
     const wanted = filter.plane === undefined || planes.includes('ephemeral') ? planes : [filter.plane];
     const namespace = filter.namespace === undefined ? '*' : namespaceToken(filter.namespace);
-    for (const plane of wanted)
-      subjects.add(`${prefix}.${plane}.${groupToken(filter.group)}.${escapeToken(filter.resource)}.${namespace}.*`);
+    for (const plane of wanted) subjects.add(`${prefix}.${plane}.${kindTokens(filter)}.${namespace}.*`);
   }
   return [...subjects].filter((subject) => {
     const wider = subject.split('.').with(-2, '*').join('.');
     return wider === subject || !subjects.has(wider);
   });
 }
+
+const kindTokens = ({ group, resource }: Pick<FollowFilter, 'group' | 'resource'>): string =>
+  `${group === '*' ? '*' : groupToken(group)}.${resource === '*' ? '*' : escapeToken(resource)}`;
 
 /** What a consumer of one namespace may see: of these kinds, or of all; of one plane, or of both. */
 export function consumerSubjects(

@@ -156,10 +156,10 @@ function leaderRole(user: string, leases: readonly string[]): ApiObject[] {
   ];
 }
 
-/** Everybody who is known may bring several writes at once, and compare moments: each write, and each object, is judged by itself. */
+/** Everybody who is known may bring several writes at once, and compare moments: each write, and each object, is judged by itself; and follow events, of the kinds that they may watch. */
 const USER_RULES: readonly PolicyRule[] = [
   rule('log.reckon.dev', ['restores', 'transactions'], ['create']),
-  rule('log.reckon.dev', ['diff'], ['list']),
+  rule('log.reckon.dev', ['diff', 'events'], ['list']),
 ];
 
 export const OWN_ROLES: readonly ApiObject[] = [

@@ -8,6 +8,7 @@ import { methodNotAllowed, noSuchPath } from '../errors.ts';
 import type { ResourceRequest } from '../request.ts';
 import { areaDiff } from './area-diff.ts';
 import { diff, history } from './history.ts';
+import { events } from '../events/event-stream.ts';
 import { restores } from '../restore/endpoint.ts';
 import { transactions } from '../transactions/endpoint.ts';
 import { status } from './status.ts';
@@ -47,6 +48,10 @@ export function questionOf(asked: ResourceRequest, registry: Registry): Question
     const namespaces = { group: '', version: 'v1', resource: 'namespaces' };
     // Everybody who is known may ask, and is told of what he may read.
     return { target: { ...asked, ...namespaces }, admits: asked, answer: areaDiff };
+  }
+  if (asked.resource === 'events' && asked.name === '') {
+    // A watch of every kind that it names.
+    return { target: { ...asked, verb: 'watch', group: '', version: 'v1', resource: 'namespaces' }, admits: asked, answer: events };
   }
   const answer = ABOUT_OBJECTS[asked.resource];
   const group = asked.name === 'core' ? '' : asked.name;
