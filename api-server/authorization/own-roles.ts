@@ -56,6 +56,7 @@ const CONTROLLERS: Readonly<Record<string, Process>> = {
     ],
   },
   endpointslices: {
+    leases: ['endpointslices', 'endpointslicemirroring'],
     rules: [
       rule('discovery.k8s.io', ['endpointslices'], ['create', 'delete', ...CHANGE]),
       rule('', ['endpoints'], ['create', 'delete', ...CHANGE]),
@@ -77,6 +78,7 @@ const CONTROLLERS: Readonly<Record<string, Process>> = {
     ],
   },
   poddisruptionbudgets: { rules: [rule('policy', ['poddisruptionbudgets', 'poddisruptionbudgets/status'], CHANGE)] },
+  podgc: { rules: [rule('', ['pods'], ['delete', 'get']), rule('', ['pods/status'], CHANGE)] },
   replicasets: {
     rules: [
       rule('apps', ['replicasets', 'replicasets/status'], CHANGE),

@@ -1,19 +1,11 @@
 /**
- * EndpointSlices: which addresses stand behind a Service at this moment. The Service is what is reconciled; its slices are what is written.
+ * EndpointSlices: which addresses stand behind a Service at this moment. The Service is what is reconciled; its slices are what is written. Where it selects no pods, what somebody has written into its Endpoints is mirrored.
  */
 import { keyIn, matchesSelector, type Controller } from '../../sdk/index.ts';
 import type { PodObject, ServiceObject } from './endpoints-of.ts';
-import {
-  ENDPOINTS,
-  MANAGED_BY,
-  MANAGER,
-  reconcile,
-  SERVICE_NAME,
-  SLICES,
-  type EndpointsObject,
-  type Observed,
-  type SliceObject,
-} from './reconcile.ts';
+import { mirrorController } from './mirror.ts';
+import { ENDPOINTS, MANAGER, reconcile, type EndpointsObject, type Observed } from './reconcile.ts';
+import { MANAGED_BY, SERVICE_NAME, SLICES, type SliceObject } from './slice-changes.ts';
 
 const SERVICES = { group: '', version: 'v1', resource: 'services' };
 const PODS = { group: '', version: 'v1', resource: 'pods' };
@@ -64,3 +56,5 @@ export const controller: Controller<ServiceObject, Observed> = {
   },
   reconcile,
 };
+
+export const controllers = [controller, mirrorController];

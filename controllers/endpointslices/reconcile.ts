@@ -2,7 +2,7 @@
  * Brings a Service's EndpointSlices, and the older Endpoints object of the same name, in line with its ready pods. Pure; called by the SDK's loop.
  */
 import type { EndpointAddress, EndpointSubset, Endpoints } from '../../api-schemas/types/core-v1.ts';
-import type { Endpoint, EndpointSlice } from '../../api-schemas/types/discovery-v1.ts';
+import type { Endpoint } from '../../api-schemas/types/discovery-v1.ts';
 import {
   controllerReference,
   deterministicName,
@@ -11,9 +11,16 @@ import {
   type ApiObject,
   type Plan,
 } from '../../sdk/index.ts';
+import {
+  HEADLESS,
+  MANAGED_BY,
+  MAX_ENDPOINTS_PER_SLICE,
+  SERVICE_NAME,
+  sliceChanges,
+  type SliceObject,
+} from './slice-changes.ts';
 import { endpointGroups, type EndpointGroup, type PodObject, type ServiceObject } from './endpoints-of.ts';
 
-export type SliceObject = EndpointSlice & ApiObject;
 export type EndpointsObject = Endpoints & ApiObject;
 
 export interface Observed {
@@ -24,13 +31,8 @@ export interface Observed {
   readonly endpoints: EndpointsObject | undefined;
 }
 
-export const SLICES = { group: 'discovery.k8s.io', version: 'v1', resource: 'endpointslices' };
 export const ENDPOINTS = { group: '', version: 'v1', resource: 'endpoints' };
-export const SERVICE_NAME = 'kubernetes.io/service-name';
-export const MANAGED_BY = 'endpointslice.kubernetes.io/managed-by';
 export const MANAGER = 'endpointslice-controller.k8s.io';
-const HEADLESS = 'service.kubernetes.io/headless';
-const MAX_ENDPOINTS_PER_SLICE = 100;
 /** Kubernetes' own bound; what is cut off stands in the slices. */
 const MAX_ENDPOINTS = 1_000;
 
@@ -112,48 +114,17 @@ function wantedSlices(
   }));
 }
 
-function sliceActions(
+const sliceActions = (
   service: ServiceObject,
   groups: readonly EndpointGroup[],
   slices: readonly SliceObject[],
-): ApiAction[] {
-  const standing = new Map(slices.map((slice) => [slice.metadata.name, slice]));
-  const wanted = wantedSlices(service, groups, slices);
-  const actions: ApiAction[] = [];
-  for (const slice of wanted) {
-    const current = standing.get(slice.metadata.name);
-    standing.delete(slice.metadata.name);
-    const because = describe(service, slice.endpoints);
-    if (!current) actions.push({ verb: 'create', resource: SLICES, object: slice, because });
-    else if (!sameJson(contentOf(current), contentOf(slice))) {
-      const { uid, resourceVersion } = current.metadata;
-      const object = {
-        ...slice,
-        metadata: { ...slice.metadata, ...(uid && { uid }), ...(resourceVersion && { resourceVersion }) },
-      };
-      actions.push({ verb: 'update', resource: SLICES, object, because });
-    }
-  }
-  for (const { metadata } of standing.values()) {
-    const { name, namespace, uid = '' } = metadata;
-    actions.push({
-      verb: 'delete',
-      resource: SLICES,
-      ...(namespace && { namespace }),
-      name,
-      uid,
-      because: 'the Service has no endpoints for this slice any more',
-    });
-  }
-  return actions;
-}
-
-const contentOf = ({ metadata, endpoints, ports, addressType }: SliceObject) => ({
-  labels: metadata.labels,
-  endpoints,
-  ports: ports ?? [],
-  addressType,
-});
+): ApiAction[] =>
+  sliceChanges({
+    wanted: wantedSlices(service, groups, slices),
+    standing: slices,
+    because: ({ endpoints }) => describe(service, endpoints),
+    superfluous: 'the Service has no endpoints for this slice any more',
+  });
 
 function describe(service: ServiceObject, endpoints: readonly Endpoint[]): string {
   const ready = endpoints.filter(({ conditions }) => conditions?.ready).length;

@@ -13,10 +13,12 @@ export async function startControllers(
   t: Teardown,
   api: Api,
   controllers: readonly AnyController[],
+  /** The folder of `controllers/` that each belongs to; default its own name. */
+  folderOf: (name: string) => string = (name) => name,
 ): Promise<RunningControllers> {
   const fileOf = (name: string): string => path.join(api.folder, `${name}.kubeconfig`);
   for (const { name } of controllers) {
-    const user = `system:controller:${name}`;
+    const user = `system:controller:${folderOf(name)}`;
     await writeKubeconfig(fileOf(name), {
       server: `https://127.0.0.1:${api.port}`,
       ca: authorityCertificate,
