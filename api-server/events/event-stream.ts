@@ -86,9 +86,9 @@ function requireSight({ services, identity }: Call, { resources, namespace, name
 class EventStream {
   readonly #call: Call;
   readonly #wanted: Wanted;
-  /** Objects that the selector chose when they were last seen. */
-  readonly #chosen = new Set<string>();
-  /** Whether `#chosen` holds all of them. */
+  /** Whether the selector chose an object when it was last seen. */
+  readonly #chosen = new Map<string, boolean>();
+  /** Whether every chosen one is in `#chosen`. */
   #knowsChosen = false;
   #position = 0;
 
@@ -155,7 +155,7 @@ class EventStream {
       const { key } = entry;
       if ((namespace && key.namespace !== namespace) || !this.#named(key.name) || (selects && !selects(entry.labels)))
         continue;
-      if (selects) this.#chosen.add(`${key.group}/${key.resource}/${entry.id}`);
+      if (selects) this.#chosen.set(`${key.group}/${key.resource}/${entry.id}`, true);
       await this.#write('ADDED', format({ type: 'ADDED', key, revision: entry.sequence, object: decode(entry) }));
     }
     this.#knowsChosen = true;
@@ -197,9 +197,9 @@ class EventStream {
     const plain = verb === 'delete' ? 'DELETED' : verb === 'create' ? 'ADDED' : 'MODIFIED';
     if (!selects) return plain;
     const id = `${key.group}/${key.resource}/${key.namespace}/${key.name}`;
-    const was = this.#chosen.has(id) || (!this.#knowsChosen && verb !== 'create');
+    const was = this.#chosen.get(id) ?? (!this.#knowsChosen && verb !== 'create');
     const is = verb !== 'delete' && selects(object.metadata.labels ?? {});
-    if (is) this.#chosen.add(id);
+    if (is || !this.#knowsChosen) this.#chosen.set(id, is);
     else this.#chosen.delete(id);
     if (is) return was ? 'MODIFIED' : 'ADDED';
     return was ? 'DELETED' : undefined;
