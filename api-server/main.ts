@@ -16,6 +16,9 @@ import { bootstrap } from './bootstrap.ts';
 import { keepConsumers } from './consumers/keeper.ts';
 import { followDefinitions } from './custom-resources/definitions.ts';
 import type { Services } from './call.ts';
+import { Fairness, type Limits } from './fairness/levels.ts';
+import type { Check } from './health.ts';
+import { Metrics } from './metrics.ts';
 import { ensureKubernetesService } from './kubernetes-service.ts';
 import { startRetention } from './retention.ts';
 import { ApiServer } from './server.ts';
@@ -50,6 +53,8 @@ export interface ApiServerOptions {
   readonly prefix?: string;
   /** How long an Event is kept. Default 7 days. */
   readonly eventTtlSeconds?: number;
+  /** How many requests are answered at once, and how many wait; what is not named is as in `fairness/levels.ts`. */
+  readonly limits?: Partial<Limits>;
   readonly logger: Logger;
 }
 
@@ -79,9 +84,12 @@ export async function startApiServer(options: ApiServerOptions): Promise<{ port:
     });
   const shelves = { log: { stream: stream(log), log }, ephemeral: { stream: stream(ephemeral), log: ephemeral } };
   const eventTtlSeconds = options.eventTtlSeconds ?? WEEK_SECONDS;
+  const fairness = new Fairness(options.limits);
+  const metrics = new Metrics({ registry, fairness, streams: shelves });
   const store = new ObjectStore({
     ...shelves,
     sealer,
+    appended: (milliseconds) => metrics.appended(milliseconds),
     ttlSeconds: ({ group, resource }) => (group === '' && resource === 'events' ? eventTtlSeconds : undefined),
   });
   const past = options.databaseUrl === undefined ? undefined : new Past(openHistory(options.databaseUrl), sealer);
@@ -126,11 +134,13 @@ export async function startApiServer(options: ApiServerOptions): Promise<{ port:
   if (past)
     startRetention({ ...connection, natsUrl, keys, past, isLive: (uid) => store.hasUid(uid), signal: stopping.signal });
   if (consumers) keepConsumers({ ...consumers, registry, store, logger, signal: stopping.signal });
-  const readiness = async () => ({
-    log: log.connected ? await fault(log.lastSequence()) : 'there is no connection to NATS',
-    cache: shelves.log.stream.complete ? undefined : 'still filling',
-  });
-  const server = new ApiServer({ services, tls, host: options.host, port: options.port, readiness });
+  const complete = [shelves.log.stream, shelves.ephemeral.stream];
+  const readiness = new Map<string, Check>([
+    ['log', () => (log.connected ? fault(log.lastSequence()) : 'there is no connection to NATS')],
+    ['cache', () => (complete.every((stream) => stream.complete) ? undefined : 'still filling')],
+  ]);
+  const { host, port: wanted } = options;
+  const server = new ApiServer({ services, tls, host, port: wanted, readiness, fairness, metrics });
   const port = await server.listen();
   if (options.podAddress !== undefined) {
     if (options.host.startsWith('127.')) server.listenAlso(options.podAddress, port);

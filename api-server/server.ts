@@ -15,16 +15,11 @@ import { warn } from './body.ts';
 import type { Call, Services } from './call.ts';
 import { knowsResource } from './custom-resources/definitions.ts';
 import { ApiDocuments } from './documents.ts';
-import {
-  badRequest,
-  internal,
-  methodNotAllowed,
-  noSuchPath,
-  staleWrite,
-  StatusError,
-  tooManyRequests,
-} from './errors.ts';
-import { InFlight } from './in-flight.ts';
+import { badRequest, internal, methodNotAllowed, noSuchPath, staleWrite, StatusError } from './errors.ts';
+import type { Fairness } from './fairness/levels.ts';
+import { isLongRunning } from './fairness/levels.ts';
+import { answerHealth, healthChecks, type Checks } from './health.ts';
+import type { Metrics } from './metrics.ts';
 import { questionOf } from './memory/questions.ts';
 import { conversionOf, storedDefinition, storedQuery } from './conversion/conversions.ts';
 import { checkOptions } from './request-options.ts';
@@ -40,8 +35,10 @@ export interface ServerOptions {
   readonly host: string;
   /** 0 takes a free one. */
   readonly port: number;
-  /** Whether the server can answer: its caches are full and the log answers. Each check by name. */
-  readonly readiness: () => Promise<Readonly<Record<string, string | undefined>>>;
+  /** Whether the server can answer: its caches are full and the log answers. */
+  readonly readiness: Checks;
+  readonly fairness: Fairness;
+  readonly metrics: Metrics;
 }
 
 interface Admission {
@@ -53,7 +50,10 @@ interface Admission {
 
 /** Clients keep connections for a while; longer than any sensible idle time-out of theirs. */
 const KEEP_ALIVE_MS = 90_000;
-const HEADERS_TIMEOUT_MS = 20_000;
+const HANDSHAKE_TIMEOUT_MS = 10_000;
+const HEADERS_TIMEOUT_MS = 10_000;
+/** How often connections are held against these; Node's own half a minute would be several times as long. */
+const TIMEOUT_LOOK_MS = 2_000;
 /** For a request with its body to arrive; the answer may take as long as it wants. */
 const REQUEST_TIMEOUT_MS = 120_000;
 /** How long a stop waits for requests in flight, and how often it looks for connections that have none any more. */
@@ -70,8 +70,8 @@ export class ApiServer {
   /** Beside the server's own; tried again until the address is there. */
   #also: Listener | undefined;
   #alsoAgain: NodeJS.Timeout | undefined;
-  readonly #inFlight = new InFlight();
   readonly #stopping = new AbortController();
+  readonly #health: ReadonlyMap<string, Checks>;
   /** Of each request that is being answered. */
   readonly #open = new Set<Departure>();
   /** Connections that have been taken over, or ask to be. */
@@ -80,12 +80,15 @@ export class ApiServer {
   constructor(options: ServerOptions) {
     this.#options = options;
     this.#documents = new ApiDocuments(options.services.registry);
+    this.#health = healthChecks(options.readiness, () => this.#stopping.signal.aborted);
     this.#server = createServer({
       ...options.tls,
       requestCert: true,
       rejectUnauthorized: false,
       keepAliveTimeout: KEEP_ALIVE_MS,
+      handshakeTimeout: HANDSHAKE_TIMEOUT_MS,
       headersTimeout: HEADERS_TIMEOUT_MS,
+      connectionsCheckingInterval: TIMEOUT_LOOK_MS,
       requestTimeout: REQUEST_TIMEOUT_MS,
       maxHeaderSize: MAX_HEADER_BYTES,
     });
@@ -159,19 +162,19 @@ export class ApiServer {
     const asked = parseTarget(request, url);
     const question = asked && questionOf(asked, this.#options.services.registry);
     const target = question?.target ?? asked;
+    this.#options.metrics.count(response, target);
     const identity = await this.#admitAtLast({ request, url, target: question?.admits ?? target, requestId });
     if (!target) return this.#answerDocument(request, response, url);
-    const release =
-      target.verb === 'watch' || upgrades.has(target.subresource) || target.subresource === 'log'
-        ? undefined
-        : this.#inFlight.enter(identity.impersonator ?? identity.user);
-    if (release === null) throw tooManyRequests(1);
+    const entered = this.#options.fairness.enter(identity, target, response);
+    const release = typeof entered === 'function' ? entered : await entered;
+    const stays = isLongRunning(target);
+    if (stays) response.once('close', release);
     try {
       const call = this.#callOf({ request, response, url, target, identity, requestId });
       await (question ? question.answer(call) : this.#dispatch(call));
     } finally {
       if (!(await knowsResource(this.#options.services, target))) throw noSuchPath();
-      release?.();
+      if (!stays) release();
     }
   }
 
@@ -260,26 +263,17 @@ export class ApiServer {
 
   async #answerDocument(request: IncomingMessage, response: ServerResponse, url: URL): Promise<void> {
     if (request.method !== 'GET' && request.method !== 'HEAD') throw methodNotAllowed(request.method ?? '');
-    if (url.pathname === '/healthz' || url.pathname === '/livez')
-      return sendBytes({ response }, 200, Buffer.from('ok'), 'text/plain');
-    if (url.pathname === '/readyz') return this.#answerReadiness(response, url.searchParams.has('verbose'));
+    const health = await answerHealth(url, this.#health);
+    if (health) return sendBytes({ response }, health.code, Buffer.from(health.text), 'text/plain; charset=utf-8');
+    const { metrics } = this.#options;
+    if (url.pathname === '/metrics')
+      return sendBytes({ response }, 200, Buffer.from(await metrics.text()), metrics.contentType);
     const issuer = this.#options.services.tokens.document(url.pathname);
     if (issuer) return sendBytes({ response }, 200, Buffer.from(JSON.stringify(issuer.value)), issuer.contentType);
     const document = this.#documents.get(url.pathname, request.headers.accept);
     if (!document) throw noSuchPath();
     if (document.etag) response.setHeader('ETag', document.etag);
     sendBytes({ response }, 200, document.body, document.contentType);
-  }
-
-  async #answerReadiness(response: ServerResponse, verbose: boolean): Promise<void> {
-    const checks = Object.entries(await this.#options.readiness());
-    const failed = checks.filter(([, fault]) => fault !== undefined);
-    const lines = checks.map(([name, fault]) =>
-      fault === undefined ? `[+]${name} ok` : `[-]${name} failed: ${fault}`,
-    );
-    const verdict = failed.length === 0 ? 'readyz check passed' : 'readyz check failed';
-    const text = verbose || failed.length > 0 ? `${[...lines, verdict].join('\n')}\n` : 'ok';
-    sendBytes({ response }, failed.length === 0 ? 200 : 500, Buffer.from(text), 'text/plain');
   }
 
   async #upgrade(request: IncomingMessage, socket: Duplex, head: Buffer): Promise<void> {
@@ -293,6 +287,7 @@ export class ApiServer {
       const identity = this.#admit({ request, url, target, requestId });
       const handler = target && upgrades.get(target.subresource);
       if (!target || !handler) throw badRequest('this path cannot be upgraded');
+      socket.once('close', this.#options.fairness.stayOpen(identity.impersonator ?? identity.user));
       const { services } = this.#options;
       const definition = services.registry.byResource(target.group, target.version, target.resource);
       if (!definition?.subresources.some(({ name }) => name === target.subresource)) throw noSuchPath();

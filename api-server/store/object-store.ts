@@ -46,6 +46,8 @@ export interface ObjectStoreOptions {
   readonly log: Shelf;
   readonly ephemeral: Shelf;
   readonly sealer: Sealer;
+  /** Told of each append that was made, how long it took. */
+  readonly appended?: (milliseconds: number) => void;
   /** Seconds after which a record of an ephemeral kind expires; undefined for those that do not. */
   readonly ttlSeconds: (definition: ResourceDefinition) => number | undefined;
 }
@@ -110,6 +112,7 @@ export class ObjectStore {
   async append(change: Change): Promise<Entry> {
     const { definition, key, object } = change;
     const { stream, log } = this.#shelf(definition);
+    const began = performance.now();
     try {
       const [write, ...others] = await Promise.all(
         [change, ...(change.alongside ?? [])].map((one) => this.#write(one)),
@@ -121,6 +124,7 @@ export class ObjectStore {
           ? (await log.append(write)).sequence
           : ((await log.transaction([...before, write])).at(-1)?.sequence ?? 0);
       await stream.reached(sequence);
+      this.#options.appended?.(performance.now() - began);
       const entry = this.cache(definition).get(entryId(key));
       if (entry?.sequence === sequence) return entry;
       return makeEntry({ key, sequence, object, selectableFields: definition.selectableFields });

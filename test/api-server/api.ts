@@ -8,6 +8,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { connect, type NatsConnection } from 'nats';
 import pino from 'pino';
+import type { Limits } from '../../api-server/fairness/levels.ts';
 import { startApiServer } from '../../api-server/main.ts';
 import { createAuthority, issueCertificate, type KeyAndCertificate } from '../../cli/instance/certificates.ts';
 import { writeKubeconfig } from '../../cli/instance/kubeconfig.ts';
@@ -127,6 +128,7 @@ export interface ApiOptions {
   readonly demandsServiceAccounts?: boolean;
   readonly nodePortRange?: readonly [number, number];
   readonly eventTtlSeconds?: number;
+  readonly limits?: Partial<Limits>;
   /** Absent: without the past. */
   readonly databaseUrl?: string;
 }
@@ -152,6 +154,7 @@ export async function startApi(t: Teardown, options: ApiOptions = {}): Promise<A
     serviceCidr: options.serviceCidr ?? '10.97.0.0/20',
     nodePortRange: options.nodePortRange ?? [30000, 32767],
     ...(options.eventTtlSeconds !== undefined && { eventTtlSeconds: options.eventTtlSeconds }),
+    ...(options.limits !== undefined && { limits: options.limits }),
     ...(options.databaseUrl !== undefined && { databaseUrl: options.databaseUrl }),
     demandsServiceAccounts: options.demandsServiceAccounts ?? false,
     ...(options.podAddress !== undefined && { podAddress: options.podAddress }),
