@@ -12,7 +12,9 @@ import { parseTime } from './time.ts';
 
 interface CompiledRule {
   readonly rule: ValidationRule;
-  /** Compares with the old value, so it holds on creation. */
+  /** Compares with the old value. */
+  readonly comparing: boolean;
+  /** And so it holds on creation. */
   readonly transition: boolean;
   readonly run: Run | undefined;
   readonly messageRun?: Run | undefined;
@@ -42,22 +44,24 @@ const compiledOfUsers = new WeakMap<readonly ValidationRule[], readonly Compiled
 const namesOldSelf = (expression: string): boolean => /\boldSelf\b/.test(expression);
 
 function compile(rule: ValidationRule): CompiledRule {
-  const transition = namesOldSelf(rule.rule);
+  const comparing = namesOldSelf(rule.rule);
+  const about = { rule, comparing, transition: comparing };
   try {
-    return { rule, transition, run: environment.parse(rule.rule), failure: '' };
+    return { ...about, run: environment.parse(rule.rule), failure: '' };
   } catch (cause) {
-    return { rule, transition, run: undefined, failure: firstLine(cause) };
+    return { ...about, run: undefined, failure: firstLine(cause) };
   }
 }
 
 function compileOfUser(rule: ValidationRule): CompiledRule {
-  const transition = namesOldSelf(rule.rule) && rule.optionalOldSelf !== true;
+  const comparing = namesOldSelf(rule.rule);
+  const about = { rule, comparing, transition: comparing && rule.optionalOldSelf !== true };
   try {
     const language = rule.optionalOldSelf === true ? optionalEnvironment : userEnvironment;
     const { run } = compileMetered(rule.rule, language, 'bool');
-    return { rule, transition, run, messageRun: messageOf(rule, language), failure: '' };
+    return { ...about, run, messageRun: messageOf(rule, language), failure: '' };
   } catch (cause) {
-    return { rule, transition, run: undefined, failure: firstLine(cause) };
+    return { ...about, run: undefined, failure: firstLine(cause) };
   }
 }
 
@@ -84,13 +88,15 @@ export interface CelNode {
   readonly old: unknown;
   readonly schema: Schema;
   readonly path: string;
+  /** The value is what it was: only rules that compare with the old one are asked. */
+  readonly unchanged?: boolean;
   /** The structure is known to be sound, so a rule that cannot be evaluated is a fault of its own. */
   readonly sound: boolean;
   readonly values: CelValues;
 }
 
 /** Faults of one node. */
-export function celFaults({ value, old, schema, path, sound, values }: CelNode): Fault[] {
+export function celFaults({ value, old, unchanged, schema, path, sound, values }: CelNode): Fault[] {
   const ready = prepareRules(schema, values.ofUser);
   const faults: Fault[] = [];
   // On creation no rule that compares with the old value is asked; where there are no others, nothing is turned.
@@ -98,7 +104,7 @@ export function celFaults({ value, old, schema, path, sound, values }: CelNode):
   const self = values.of(value, schema);
   const oldSelf = old === undefined ? undefined : values.of(old, schema);
   for (const one of ready) {
-    if (one.transition && oldSelf === undefined) continue;
+    if (one.comparing ? one.transition && oldSelf === undefined : unchanged) continue;
     const { rule } = one;
     const says = verdict(one, { self, oldSelf: rule.optionalOldSelf ? Optional.of(oldSelf) : oldSelf }, values, sound);
     if (says === undefined) continue;

@@ -6,7 +6,7 @@ import type { Schema } from '../../api-schemas/schema.ts';
 import { celFaults, CelValues, prepareRules } from './cel-rules.ts';
 import { duplicate, type Fault } from './fault.ts';
 import { rules } from './rules/catalogue.ts';
-import type { Rule } from './rules/rule.ts';
+import { sameJson, type Rule } from './rules/rule.ts';
 import { specialType } from './scalar-kinds.ts';
 
 type JsonObject = Record<string, unknown>;
@@ -79,10 +79,21 @@ function walk(place: Place, findings: Findings, skip?: ReadonlySet<string>): voi
     return;
   const plan = planOf(place.schema);
   if (plan.cel && findings.values.budget.left >= 0)
-    findings.general.push(...celFaults({ ...place, sound: findings.sound, values: findings.values }));
+    findings.general.push(
+      ...celFaults({
+        ...place,
+        unchanged: isUnchanged(place, findings),
+        sound: findings.sound,
+        values: findings.values,
+      }),
+    );
   if (Array.isArray(place.value)) walkList(place, place.value, plan, findings);
   else if (typeof place.value === 'object') walkObject(place, place.value as JsonObject, plan, findings, skip);
 }
+
+/** What a custom object has always been is not judged again (KEP 4008, as in `custom-resources/structure.ts`). */
+const isUnchanged = ({ value, old }: Place, { values }: Findings): boolean =>
+  values.ofUser && old !== undefined && sameJson(value, old);
 
 function walkObject(
   { old, schema, path }: Place,

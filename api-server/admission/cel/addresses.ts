@@ -42,6 +42,8 @@ class CelIp {
   }
 }
 
+class IpFunctions {}
+
 class CelCidr {
   readonly address: string;
   readonly length: number;
@@ -122,6 +124,9 @@ export function registerAddresses(environment: Environment): void {
   environment
     .registerType(ip, CelIp)
     .registerType(cidr, CelCidr)
+    .registerType('IpFunctions', IpFunctions)
+    .registerConstant('ip', 'IpFunctions', new IpFunctions())
+    .registerFunction('IpFunctions.isCanonical(string): bool', (_: unknown, text: string) => readIp(text).text === text)
     .registerFunction(`ip(string): ${ip}`, readIp)
     .registerFunction('isIP(string): bool', (text: string) => isIP(text) !== 0 && !text.includes('%'))
     .registerFunction(`${ip}.family(): int`, ({ text }: CelIp) => (isIPv4(text) ? 4n : 6n))

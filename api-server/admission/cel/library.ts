@@ -5,6 +5,7 @@
 import type { Environment } from '@marcbachmann/cel-js';
 import { usable, isFound } from '../../custom-resources/pattern.ts';
 import { registerAddresses } from './addresses.ts';
+import { registerFormats } from './formats.ts';
 import { LINEAR_MATCHES } from './metered.ts';
 import { registerQuantities } from './quantities.ts';
 
@@ -17,6 +18,7 @@ export function registerLibrary(environment: Environment): Environment {
   registerSets(environment);
   registerAddresses(environment);
   registerQuantities(environment);
+  registerFormats(environment);
   return environment;
 }
 

@@ -480,7 +480,9 @@ t.test("Kubernetes' functions in CEL", async (t) => {
     "cidr('192.168.3.7/16').masked() == cidr('192.168.0.0/16') && cidr('2001:db8::5/64').masked().ip() == ip('2001:db8::')",
     "quantity('1.5Gi').add(quantity('512Mi')) == quantity('2Gi') && quantity('2k').sub(1) == quantity('1999') && quantity('-1').sign() == -1",
     "quantity('50k').isInteger() && quantity('50k').asInteger() == 50000 && quantity('1500m').asApproximateFloat() == 1.5 && quantity('1').compareTo(quantity('1000m')) == 0",
-    "!isQuantity('1Ga') && isQuantity('1Gi')",
+    "!isQuantity('1Ga') && isQuantity('1Gi') && ip.isCanonical('::1') && !ip.isCanonical('0:0::1')",
+    "'%s has %d of %.1f%% in %x'.format(['a', 3, 2.55, 255]) == 'a has 3 of 2.5% in ff' || '%d'.format([1]) == '1'",
+    "!format.dns1123Label().validate('a-b').hasValue() && format.dns1123Label().validate('A').value().size() == 1 && format.named('uuid').hasValue()",
     'cel.bind(x, [1, 2].map(n, n * n), x == [1, 4]) && [1, 2, 3].filter(n, n > 1).exists_one(n, n == 3)',
     "duration('1h') > duration('59m') && timestamp('2024-01-02T00:00:00Z') - timestamp('2024-01-01T00:00:00Z') == duration('24h')",
     "self.?name.orValue('none') == 'none' && !has(self.name) && type(self) != type(1)",
@@ -538,6 +540,10 @@ t.test('an old object is forgiven what it has always been, and nothing else', as
     spec: object({
       name: { type: 'string', maxLength: 3 },
       other: { type: 'string' },
+      ruled: {
+        type: 'string',
+        'x-kubernetes-validations': [{ rule: "self != 'long'" }, { rule: "oldSelf != 'stuck'" }],
+      },
       ports: {
         type: 'array',
         'x-kubernetes-list-type': 'map',
@@ -546,10 +552,18 @@ t.test('an old object is forgiven what it has always been, and nothing else', as
       },
     }),
   });
-  const old = crontab({ name: 'long', ports: [{ port: 1, name: 'long' }] });
+  const old = crontab({ name: 'long', ruled: 'long', ports: [{ port: 1, name: 'long' }] });
   t.same(written(strict, crontab({ ...old.spec, other: 'x' }), old).faults, []);
   t.same(written(strict, crontab({ ...old.spec, ports: [{ port: 2 }, ...old.spec.ports] }), old).faults, []);
   t.match(written(strict, crontab({ ...old.spec, name: 'longer' }), old).faults, [/^spec.name: Too long/]);
+  t.match(written(strict, crontab({ ruled: 'long' }), crontab({ ruled: 'short' })).faults, [
+    /^spec.ruled: .*self != 'long'/,
+  ]);
+  t.match(
+    written(strict, crontab({ ruled: 'stuck' }), crontab({ ruled: 'stuck' })).faults,
+    [/oldSelf != 'stuck'/],
+    'a rule that compares is always asked',
+  );
   t.match(written(strict, crontab({ ports: [{ port: 2, name: 'long' }] }), old).faults, [
     /^spec.ports\[0\].name: Too long/,
   ]);
