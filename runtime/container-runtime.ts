@@ -59,6 +59,9 @@ export interface ContainerSpec {
   readonly dropCapabilities?: readonly string[];
   readonly readOnlyRootFilesystem?: boolean;
   readonly noNewPrivileges?: boolean;
+  /** Not held back by the engine's own profile of system calls, or of AppArmor. */
+  readonly seccompUnconfined?: boolean;
+  readonly appArmorUnconfined?: boolean;
   readonly sysctls?: Readonly<Record<string, string>>;
   readonly hostProcesses?: boolean;
   readonly hostIpc?: boolean;
@@ -104,11 +107,22 @@ export interface Image {
   readonly user: string;
 }
 
+/** What a registry asks for before it gives an image. */
+export type RegistryCredentials = { readonly serverAddress: string } & (
+  { readonly username: string; readonly password: string } | { readonly identityToken: string }
+);
+
 export interface PullProgress {
   readonly layers: number;
   readonly layersDone: number;
   readonly bytes: number;
   readonly bytesDone: number;
+}
+
+export interface PullOptions {
+  readonly credentials?: RegistryCredentials;
+  readonly onProgress?: (progress: PullProgress) => void;
+  readonly signal?: AbortSignal;
 }
 
 export interface Volume {
@@ -230,10 +244,7 @@ export interface ContainerRuntime {
   inspectImage(reference: string): Promise<Image | undefined>;
   listImages(): Promise<readonly Image[]>;
   /** Rejects with a RuntimeCallError whose message is the registry's or the engine's reason. */
-  pullImage(
-    reference: string,
-    options?: { readonly onProgress?: (progress: PullProgress) => void; readonly signal?: AbortSignal },
-  ): Promise<void>;
+  pullImage(reference: string, options?: PullOptions): Promise<void>;
   /** Makes an image out of one filesystem tar, without any registry. `changes` are Dockerfile instructions. Resolves to the image's id. */
   importImage(reference: string, tar: Readable, changes: readonly string[]): Promise<string>;
 

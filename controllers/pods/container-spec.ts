@@ -69,6 +69,8 @@ export function containerSpec(container: PodContainer, input: SpecInput): Contai
     dropCapabilities: (security.capabilities?.drop ?? []).map(String),
     readOnlyRootFilesystem: security.readOnlyRootFilesystem ?? false,
     noNewPrivileges: security.allowPrivilegeEscalation === false,
+    seccompUnconfined: (security.seccompProfile ?? spec.securityContext?.seccompProfile)?.type === 'Unconfined',
+    appArmorUnconfined: (security.appArmorProfile ?? spec.securityContext?.appArmorProfile)?.type === 'Unconfined',
     hostProcesses: spec.hostPID ?? false,
     ...(spec.hostIPC === true ? { hostIpc: true } : {}),
     ...processes(spec, input),

@@ -92,6 +92,7 @@ export async function start(context: AgentProcessContext): Promise<{ stop(): Pro
     logger,
     signal: stopping.signal,
   });
+  agent.onAvailability = () => report.changed();
   await report.start();
   return {
     async stop() {

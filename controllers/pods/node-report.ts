@@ -15,6 +15,8 @@ import { NODES } from './sources.ts';
 import { formatTime } from './timestamps.ts';
 
 export const HEARTBEAT_MS = 5_000;
+/** Others write to the Node too: who taints it, for one. */
+const REPORT_TRIES = 4;
 const MAX_PODS = 250;
 /** Kept back for the node itself. */
 const RESERVED_MEMORY_BYTES = 128 * 2 ** 20;
@@ -71,6 +73,7 @@ export class NodeReport {
   #bootId = '';
   #machineId = '';
   #stateDown = false;
+  #beat: (() => Promise<void>) | undefined;
 
   constructor(options: NodeReportOptions) {
     this.#options = options;
@@ -84,8 +87,14 @@ export class NodeReport {
       await Promise.all([this.#heartbeat(), this.#report()]);
     };
     await beat();
+    this.#beat = beat;
     const timer = setInterval(() => void beat(), HEARTBEAT_MS);
     this.#options.signal.addEventListener('abort', () => clearInterval(timer), { once: true });
+  }
+
+  /** What is reported has changed: nobody is to wait for the next beat. */
+  changed(): void {
+    void this.#beat?.();
   }
 
   async #heartbeat(): Promise<void> {
@@ -108,38 +117,39 @@ export class NodeReport {
   }
 
   async #report(): Promise<void> {
-    const { client, world, facts, logger, signal } = this.#options;
-    try {
-      const standing = world.get<Node>(NODES, '', facts.nodeName);
-      const base = standing ?? (await this.#register());
-      const labels = this.#labels();
-      if (
-        Object.entries(labels).some(([key, value]) => base.metadata.labels?.[key] !== value) ||
-        base.spec?.podCIDR === undefined
-      ) {
-        await client.patch(
-          { resource: NODES, name: facts.nodeName },
-          {
-            metadata: { labels },
-            ...(base.spec?.podCIDR === undefined
-              ? { spec: { podCIDR: facts.podCidr, podCIDRs: [facts.podCidr] } }
-              : {}),
-          },
-          { because: 'the node says what it is', signal },
-        );
+    const { world, facts, logger, signal } = this.#options;
+    for (let tries = 0; tries < REPORT_TRIES && !signal.aborted; tries++) {
+      try {
+        // What was just written is not in the World yet.
+        const standing = tries === 0 ? world.get<Node>(NODES, '', facts.nodeName) : undefined;
+        const base = standing ?? (await this.#register());
+        return await this.#reportOn(base);
+      } catch (error) {
+        if (signal.aborted) return;
+        if (error instanceof ApiError && (error.is('Conflict') || error.is('NotFound'))) continue;
+        logger.warn({ err: error }, 'the node could not be reported; it will be tried again');
         return;
       }
-      const status = this.#status(base);
-      if (sameJson(status, base.status ?? {})) return;
-      await client.update(NODES, { ...base, status } as unknown as ApiObject, {
-        subresource: 'status',
-        because: 'the node has changed',
-        signal,
-      });
-    } catch (error) {
-      if (signal.aborted || (error instanceof ApiError && error.is('Conflict'))) return;
-      logger.warn({ err: error }, 'the node could not be reported; it will be tried again');
     }
+  }
+
+  async #reportOn(base: Node): Promise<void> {
+    const { client, facts, signal } = this.#options;
+    const labels = this.#labels();
+    const lacksRange = base.spec?.podCIDR === undefined;
+    let node = base;
+    if (lacksRange || Object.entries(labels).some(([key, value]) => base.metadata.labels?.[key] !== value)) {
+      const patch = {
+        metadata: { labels },
+        ...(lacksRange ? { spec: { podCIDR: facts.podCidr, podCIDRs: [facts.podCidr] } } : {}),
+      };
+      const target = { resource: NODES, name: facts.nodeName };
+      node = await client.patch<Node & ApiObject>(target, patch, { because: 'the node says what it is', signal });
+    }
+    const status = this.#status(node);
+    if (sameJson(status, node.status ?? {})) return;
+    const options = { subresource: 'status', because: 'the node has changed', signal } as const;
+    await client.update(NODES, { ...node, status } as unknown as ApiObject, options);
   }
 
   async #register(): Promise<Node> {

@@ -18,6 +18,7 @@ import {
 import { foldProbe } from './plan-probes.ts';
 import { identityOf, slotsOf, specOf, type Slot } from './pod-shape.ts';
 import { tryProbe, type ProbeOutcome } from './probing.ts';
+import { credentialsFor } from './pull-credentials.ts';
 import { UnresolvedReferenceError } from './references.ts';
 import { startContainer } from './start-container.ts';
 import { prepareVolume, VolumeError } from './volumes/prepare-volumes.ts';
@@ -154,13 +155,13 @@ export class Operations {
   }
 
   async #pull(action: Extract<RuntimeAction, { verb: 'pull-image' }>, key: Key): Promise<void> {
-    const { runtime, cache, record, now } = this.#context;
+    const { cache, record, now } = this.#context;
     const pod = wantedPod(this.#context, key, action.uid);
     if (pod === undefined) return;
     record(pod, 'Normal', 'Pulling', `Pulling image "${action.image}"`);
     const begunAtMs = now();
     try {
-      await this.#pullGate.pass(() => runtime.pullImage(action.image));
+      await this.#pullGate.pass(() => this.#pullWithCredentials(pod, action.image));
     } catch (error) {
       const message = error instanceof Error ? error.message : String(error);
       record(pod, 'Warning', 'Failed', `Failed to pull image "${action.image}": ${message}`);
@@ -175,6 +176,29 @@ export class Operations {
       'Pulled',
       `Successfully pulled image "${action.image}" in ${((now() - begunAtMs) / 1000).toFixed(1)}s`,
     );
+  }
+
+  /** With one credential after the other, or with none where none is for the registry. */
+  async #pullWithCredentials(pod: Pod, image: string): Promise<void> {
+    const { runtime, sources, record } = this.#context;
+    const { secrets, missing } = await sources.pullSecrets(pod);
+    if (missing.length > 0) {
+      const message = `Unable to retrieve some image pull secrets (${missing.join(', ')}); attempting to pull the image may not succeed.`;
+      record(pod, 'Warning', 'FailedToRetrieveImagePullSecret', message);
+    }
+    const [first, ...others] = credentialsFor(image, secrets);
+    try {
+      await runtime.pullImage(image, first === undefined ? {} : { credentials: first });
+    } catch (error) {
+      for (const credentials of others) {
+        try {
+          return await runtime.pullImage(image, { credentials });
+        } catch {
+          // What the first was told is what is reported.
+        }
+      }
+      throw error;
+    }
   }
 
   async #prepareVolumes(uid: string, key: Key): Promise<void> {

@@ -72,6 +72,18 @@ export class Sources {
     };
   }
 
+  /** Those that images of the pod may be pulled with; the names of those that are not there beside them. */
+  async pullSecrets(pod: Pod): Promise<{ secrets: readonly Secret[]; missing: readonly string[] }> {
+    const secrets: Secret[] = [];
+    const missing: string[] = [];
+    for (const { name = '' } of specOf(pod).imagePullSecrets ?? []) {
+      const secret = await this.#secret(pod.metadata.namespace ?? '', name);
+      if (secret === undefined) missing.push(name);
+      else secrets.push(secret);
+    }
+    return { secrets, missing };
+  }
+
   /** Read once for each version that the World knows of. While the API server is away the last known version stands in. */
   async #secret(namespace: string, name: string): Promise<Secret | undefined> {
     const key = `${namespace}/${name}`;

@@ -55,7 +55,11 @@ function hostConfig(spec: ContainerSpec): Docker.HostConfig {
     CapAdd: [...(spec.addCapabilities ?? [])],
     CapDrop: [...(spec.dropCapabilities ?? [])],
     GroupAdd: (spec.supplementalGroups ?? []).map(String),
-    SecurityOpt: spec.noNewPrivileges === true ? ['no-new-privileges'] : [],
+    SecurityOpt: [
+      ...(spec.noNewPrivileges === true ? ['no-new-privileges'] : []),
+      ...(spec.seccompUnconfined === true ? ['seccomp=unconfined'] : []),
+      ...(spec.appArmorUnconfined === true ? ['apparmor=unconfined'] : []),
+    ],
   };
   if (tmpfs.length > 0) {
     host.Tmpfs = Object.fromEntries(

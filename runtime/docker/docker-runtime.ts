@@ -11,7 +11,7 @@ import {
   type Image,
   type LogOptions,
   type Network,
-  type PullProgress,
+  type PullOptions,
   type RuntimeEvent,
   type RuntimeInfo,
   type Session,
@@ -198,10 +198,7 @@ export class DockerRuntime implements ContainerRuntime {
     }));
   }
 
-  pullImage(
-    reference: string,
-    options?: { readonly onProgress?: (progress: PullProgress) => void; readonly signal?: AbortSignal },
-  ): Promise<void> {
+  pullImage(reference: string, options?: PullOptions): Promise<void> {
     return pullImage(this.#docker, normalizeImageReference(reference), options ?? {});
   }
 

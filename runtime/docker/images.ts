@@ -1,7 +1,12 @@
 /** Pulling and importing images on a Docker engine, with progress and the engine's own reasons. Used by docker-runtime.ts. */
 import type Docker from 'dockerode';
 import type { Readable } from 'node:stream';
-import { RuntimeCallError, RuntimeUnavailableError, type PullProgress } from '../container-runtime.ts';
+import {
+  RuntimeCallError,
+  RuntimeUnavailableError,
+  type PullOptions,
+  type RegistryCredentials,
+} from '../container-runtime.ts';
 import { call, START_TIMEOUT_MS, translate } from './calls.ts';
 
 /** A pull that reports nothing for this long has hung. */
@@ -14,12 +19,12 @@ interface ProgressLine {
   readonly progressDetail?: { readonly current?: number; readonly total?: number };
 }
 
-export async function pullImage(
-  docker: Docker,
-  reference: string,
-  options: { readonly onProgress?: (progress: PullProgress) => void; readonly signal?: AbortSignal },
-): Promise<void> {
-  const stream = (await call(`pull ${reference}`, () => docker.pull(reference), SILENCE_MS)) as Readable;
+export async function pullImage(docker: Docker, reference: string, options: PullOptions): Promise<void> {
+  // Handed over beside the options: those go into the address of the request, where others may read them.
+  const auth = options.credentials && authConfig(options.credentials);
+  const pull = (): Promise<Readable> =>
+    docker.pull(reference, {}, undefined as never, auth) as unknown as Promise<Readable>;
+  const stream = await call(`pull ${reference}`, pull, SILENCE_MS);
   const layers = new Map<string, { total: number; current: number; done: boolean }>();
   await readProgress(
     docker,
@@ -40,6 +45,13 @@ export async function pullImage(
       });
     },
   );
+}
+
+function authConfig(credentials: RegistryCredentials): Record<string, string> {
+  const { serverAddress: serveraddress } = credentials;
+  return 'identityToken' in credentials
+    ? { serveraddress, identitytoken: credentials.identityToken }
+    : { serveraddress, username: credentials.username, password: credentials.password };
 }
 
 export async function importImage(

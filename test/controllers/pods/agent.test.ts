@@ -9,6 +9,8 @@ import type { ApiObject } from '../../../api-schemas/schema.ts';
 import type { Container, Pod } from '../../../api-schemas/types/core-v1.ts';
 import { DockerRuntime } from '../../../runtime/docker/docker-runtime.ts';
 import { SimulatedRuntime } from '../../../runtime/simulated/simulated-runtime.ts';
+import { docker as dockerCall } from '../../harness/docker-cleaning.ts';
+import { startImageRegistry } from '../../harness/image-registry.ts';
 import { serverAddresses } from '../../harness/servers.ts';
 import { BUSYBOX_IMAGE, ensureBusyboxImage } from '../../runtime/busybox-image.ts';
 import { OneNode } from './one-node.ts';
@@ -389,6 +391,39 @@ t.test('how a pod is ended', { timeout: 60_000 }, async (t) => {
   node.markDeleted('stubborn', 2);
   await node.until('the stubborn one is gone', () => node.pod('stubborn') === undefined);
   t.ok(Date.now() - from >= 1_900 && Date.now() - from < 8_000, `it had its grace period (${Date.now() - from} ms)`);
+});
+
+t.test('an image that its registry gives to some', { timeout: 60_000 }, async (t) => {
+  const registry = await startImageRegistry(t, busybox);
+  t.teardown(() => dockerCall(dockerHost, 'DELETE', `/images/${registry.image}?force=1`) as Promise<void>);
+  const node = await onDocker(t);
+  const { address, username, password } = registry;
+  const login = { auth: Buffer.from(`${username}:${password}`).toString('base64') };
+  const wrong = { username, password: 'wrong' };
+  const secret = (name: string, auths: object) =>
+    node.api.put('secrets', {
+      apiVersion: 'v1',
+      kind: 'Secret',
+      metadata: { name, namespace: 'default' },
+      type: 'kubernetes.io/dockerconfigjson',
+      data: { '.dockerconfigjson': Buffer.from(JSON.stringify({ auths })).toString('base64') },
+    } as ApiObject);
+  secret('elsewhere', { 'registry.example': { auth: login.auth } });
+  secret('wrong', { [`https://${address}/app`]: wrong });
+  secret('right', { [`http://${address}/v1/`]: { auth: login.auth } });
+  const container = sh('', { image: registry.image, command: ['/busybox', 'sleep', '1000'] });
+  node.run('stranger', { containers: [container], imagePullSecrets: [{ name: 'elsewhere' }, { name: 'absent' }] });
+  await node.until('who has no password gets nothing', () =>
+    /no basic auth credentials/.test(statusOf(node.pod('stranger'))?.state?.waiting?.message ?? ''),
+  );
+  t.ok(
+    node.api.events.some(
+      ({ reason, message }) => reason === 'FailedToRetrieveImagePullSecret' && /absent/.test(message),
+    ),
+  );
+  node.run('friend', { containers: [container], imagePullSecrets: [{ name: 'wrong' }, { name: 'right' }] });
+  await node.ready('friend');
+  t.match(statusOf(node.pod('friend'))?.imageID, registry.address, 'one password after the other is tried');
 });
 
 t.test('an engine that goes away and comes back', { timeout: 60_000 }, async (t) => {
