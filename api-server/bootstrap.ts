@@ -7,6 +7,7 @@ import { ADMINISTRATORS } from './authentication/identity.ts';
 import { completed, defaultRoles } from './authorization/default-roles.ts';
 import type { Call, Services } from './call.ts';
 import { StatusError } from './errors.ts';
+import { systemClasses } from './policy/priority.ts';
 import { decode, entryId } from './store/entry.ts';
 import { createObject } from './verbs/create.ts';
 import { changeObject } from './verbs/update.ts';
@@ -23,6 +24,7 @@ const FIRST_OBJECTS: readonly ApiObject[] = [
     reclaimPolicy: 'Delete',
     volumeBindingMode: 'WaitForFirstConsumer',
   },
+  ...systemClasses(),
 ];
 
 /** A call that no client made. */

@@ -8,6 +8,7 @@ import type { Call } from '../call.ts';
 import type { Queue } from '../store/turns.ts';
 import { customResourceDefinitions } from './custom-resource-definitions.ts';
 import { certificateSigningRequests } from './certificate-signing-requests.ts';
+import { ingresses, priorityClasses } from './classes.ts';
 import { namespaces } from './namespaces.ts';
 import { nodes } from './nodes.ts';
 import { persistentVolumeClaims, persistentVolumes } from './persistent-volumes.ts';
@@ -45,6 +46,8 @@ export function makeKinds(options: { services: ServiceRanges }): Kinds {
     ...rbacKinds,
     'apiextensions.k8s.io/customresourcedefinitions': customResourceDefinitions,
     'certificates.k8s.io/certificatesigningrequests': certificateSigningRequests,
+    'networking.k8s.io/ingresses': ingresses,
+    'scheduling.k8s.io/priorityclasses': priorityClasses,
     '/namespaces': namespaces,
     '/nodes': nodes,
     '/persistentvolumeclaims': persistentVolumeClaims,

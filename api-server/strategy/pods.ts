@@ -1,6 +1,8 @@
 /** A pod starts Pending, of a quality-of-service class that its resources decide, and is given time to end. */
 import type { Container, Pod, Toleration } from '../../api-schemas/types/core-v1.ts';
 import { checkPodLimits, setLimitDefaults } from '../policy/limit-ranges.ts';
+import { setPriority } from '../policy/priority.ts';
+import { admitRuntimeClass } from '../policy/runtime-class.ts';
 import { admitServiceAccount } from '../policy/service-accounts.ts';
 import { guardEphemeralContainers } from './ephemeral-containers.ts';
 import type { Kind } from './kinds.ts';
@@ -54,8 +56,8 @@ export const pods: Kind = {
     setLimitDefaults(pod, call);
     await admitServiceAccount(pod, call);
     spec.tolerations = withNodeTolerations(spec.tolerations);
-    spec.priority ??= 0;
-    spec.preemptionPolicy ??= 'PreemptLowerPriority';
+    setPriority(pod, call);
+    admitRuntimeClass(pod, call);
     pod.status = { phase: 'Pending', qosClass: qosClass([...(spec.initContainers ?? []), ...(spec.containers ?? [])]) };
   },
   prepareUpdate: guardEphemeralContainers,
