@@ -109,7 +109,8 @@ t.test('processes come back', async (t) => {
 });
 
 t.test('in NATS, whoever only reads cannot write or see the keys of Secrets', async (t) => {
-  const { instance } = await startReckon(t, { runtime: 'simulated', controllers: [] });
+  const reckon = await startReckon(t, { runtime: 'simulated', controllers: [] });
+  const { instance } = reckon;
   const url = `${loopback}:${instance.settings.ports.nats}`;
   const login = (who: 'reader' | 'apiServer') => {
     const { user, password } = instance.credentials.nats[who];
@@ -137,6 +138,45 @@ t.test('in NATS, whoever only reads cannot write or see the keys of Secrets', as
   const writer = await connect({ ...login('apiServer'), inboxPrefix: '_INBOX.reckon-api-server' });
   t.teardown(() => writer.close());
   t.match((await writer.request('$JS.API.STREAM.INFO.RECKON_KEYS', '', { timeout: 3000 })).string(), /"last_seq"/);
+
+  await t.test('the program and the commands of docs/log-format.md do what it says', async (t) => {
+    await reckon.kubectl('create deployment web --image=x');
+    const page = readFileSync(path.join(main, '..', '..', '..', 'docs', 'log-format.md'), 'utf8');
+    const [, program = '', commands = ''] = /```js\n([^]*?)```[^]*?```sh\n([^]*?)```/.exec(page) ?? [];
+    const run = async (words: string): Promise<string> => {
+      // A snapshot goes on for ever.
+      const line = `timeout 4 "$NODE" --input-type=module -e "$PROGRAM" ${words}`;
+      const { stdout, stderr } = await runCommand('sh', ['-c', line], {
+        environment: {
+          NODE: process.execPath,
+          PROGRAM: program,
+          NATS_URL: `nats://${url}`,
+          NATS_CREDS: path.join(reckon.home, 'nats', 'reader.creds'),
+        },
+        timeoutMs: 30_000,
+      });
+      return stdout + stderr;
+    };
+    const expected: Readonly<Record<string, RegExp>> = {
+      info: /"last_seq":\d+/,
+      'get 42': /^42 create system:apiserver reckon\.desired\.\S+ \{"apiVersion"/,
+      "newest 'reckon.*.apps.deployments.default.web'":
+        /^\d+ create admin reckon\.desired\.apps\.deployments\.default\.web \{/,
+      'newest reckon.floor': /no message found/,
+      "snapshot 'reckon.*.apps.deployments.>'": /^\d+ create admin reckon\.desired\.apps\.deployments\.default\.web \{/,
+      'from 42': /^42 create [^]*deployments\.default\.web/,
+      "from 1 'reckon.*.*.*.default.>'": /create admin \S+deployments\.default\.web/,
+    };
+    const written = [...commands.matchAll(/^node (log\.mjs (.*?)) +#/gm)];
+    t.same(
+      written.map(([, , words]) => words),
+      Object.keys(expected),
+      'every command of the page is known here',
+    );
+    await Promise.all(
+      written.map(async ([, words = '', what = '']) => t.match(await run(words), expected[what], words)),
+    );
+  });
 });
 
 function isAlive(pid: number): boolean {
