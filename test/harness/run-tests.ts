@@ -3,6 +3,7 @@
  * leave the checks out. Files named `*.serial.test.ts` run afterwards, one by one: they restart what the others share.
  */
 import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { readdirSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import path from 'node:path';
@@ -16,7 +17,9 @@ const jobs = 2;
 /** One file may take so long; the longest kill, wait and recover. */
 const fileTimeoutSeconds = 900;
 /** Of what a file said, so much is kept for when it fails. */
-const maxBlockLines = 5000;
+const maxLines = 5000;
+/** For a file to end after its time. */
+const fileGraceSeconds = 30;
 
 interface Count {
   readonly passed: number;
@@ -37,9 +40,9 @@ async function run(): Promise<number> {
     const environment = { RECKON_TEST_SERVERS: JSON.stringify(servers.addresses) };
     const isSerial = (file: string): boolean => file.endsWith('.serial.test.js');
     counts.push(
-      await runTap({ files: files.filter((file) => !isSerial(file)), jobs, environment, signal: interrupted.signal }),
+      await runFiles({ files: files.filter((file) => !isSerial(file)), jobs, environment, signal: interrupted.signal }),
     );
-    counts.push(await runTap({ files: files.filter(isSerial), jobs: 1, environment, signal: interrupted.signal }));
+    counts.push(await runFiles({ files: files.filter(isSerial), jobs: 1, environment, signal: interrupted.signal }));
   } finally {
     await servers.stop();
   }
@@ -91,78 +94,73 @@ async function runCheck(check: Check, say: (line: string) => void): Promise<Coun
   return code === 0 ? { passed: 1, failed: 0 } : { passed: 0, failed: 1 };
 }
 
+/** Whole instances take longest: they go first, so that nothing long is left for the end. */
 function testFiles(wanted: readonly string[]): readonly string[] {
-  return readdirSync(tests, { recursive: true, encoding: 'utf8' })
+  const files = readdirSync(tests, { recursive: true, encoding: 'utf8' })
     .filter((file) => file.endsWith('.test.js') && (wanted.length === 0 || wanted.some((word) => file.includes(word))))
-    .map((file) => path.join(tests, file))
     .sort();
+  const isLong = (file: string): boolean => file.startsWith(`spine${path.sep}`);
+  return [...files.filter(isLong), ...files.filter((file) => !isLong(file))].map((file) => path.join(tests, file));
 }
 
-interface TapRun {
+interface TestRun {
   readonly files: readonly string[];
   readonly jobs: number;
   readonly environment: Readonly<Record<string, string>>;
   readonly signal: AbortSignal;
 }
 
-/** One line a file that passes; everything that a file said when it fails. */
-async function runTap(run: TapRun): Promise<Count> {
-  if (run.files.length === 0) return { passed: 0, failed: 0 };
-  const require = createRequire(import.meta.url);
-  const program = path.join(path.dirname(require.resolve('tap/package.json')), 'dist', 'esm', 'run.mjs');
-  const flags = [
-    `--jobs=${run.jobs}`,
-    `--timeout=${fileTimeoutSeconds}`,
-    '--disable-coverage',
-    '--allow-empty-coverage',
-    '--reporter=tap',
-  ];
-  const child = spawn(process.execPath, [program, 'run', ...flags, ...run.files], {
-    cwd: root,
-    stdio: ['ignore', 'pipe', 'inherit'],
-    env: { ...process.env, ...run.environment },
-  });
-  run.signal.addEventListener('abort', () => child.kill('SIGTERM'), { once: true });
-  const report = new TapReport((line) => void process.stdout.write(`${line}\n`));
-  for await (const line of createInterface({ input: child.stdout })) report.line(line);
-  const code = child.exitCode ?? (await new Promise<number | null>((resolve) => child.once('close', resolve)));
-  const { count } = report;
-  // A runner that broke, or a file that ended without a word, must not pass for success.
-  return code !== 0 && count.failed === 0 ? { passed: count.passed, failed: 1 } : count;
+/** `jobs` files at a time, each a process. One line for a file that passes; everything that a file said when it fails. */
+async function runFiles(run: TestRun): Promise<Count> {
+  const waiting = [...run.files];
+  const sum = { passed: 0, failed: 0 };
+  const work = async (): Promise<void> => {
+    for (let file = waiting.shift(); file !== undefined && !run.signal.aborted; file = waiting.shift()) {
+      const { passed, failed } = await runFile(file, run);
+      sum.passed += passed;
+      sum.failed += failed;
+    }
+  };
+  await Promise.all(Array.from({ length: run.jobs }, work));
+  return sum;
 }
 
-/** Reads TAP 14 as tap writes it: a file's own lines indented, then its verdict. */
-class TapReport {
-  readonly #show: (line: string) => void;
-  #block: string[] = [];
-  #closing = '';
+async function runFile(file: string, { environment, signal }: TestRun): Promise<Count> {
+  const startedMs = Date.now();
+  const child = spawn(process.execPath, ['--enable-source-maps', file], {
+    cwd: root,
+    stdio: ['ignore', 'pipe', 'pipe'],
+    env: { ...process.env, ...environment, TAP_TIMEOUT: String(fileTimeoutSeconds) },
+  });
+  const abort = (): void => void child.kill('SIGTERM');
+  signal.addEventListener('abort', abort, { once: true });
+  // tap ends a file at its time-out by itself; this is for one that heeds nothing any more.
+  const force = setTimeout(() => child.kill('SIGKILL'), (fileTimeoutSeconds + fileGraceSeconds) * 1000);
+  const said: string[] = [];
+  let closing = '';
+  const keep = (line: string): void => {
+    if (line.startsWith('# { total: ')) closing = line;
+    said.push(line);
+    if (said.length > maxLines) said.shift();
+  };
+  createInterface({ input: child.stdout }).on('line', keep);
+  createInterface({ input: child.stderr }).on('line', keep);
+  const [code] = (await once(child, 'close')) as [number | null];
+  clearTimeout(force);
+  signal.removeEventListener('abort', abort);
+  const count = countOf(closing);
+  // A file that broke, or ended without a word, must not pass for success.
+  const failed = code !== 0 || count.passed === 0 ? Math.max(1, count.failed) : count.failed;
+  if (failed > 0) process.stdout.write(`${said.join('\n')}\n`);
+  const seconds = ((Date.now() - startedMs) / 1000).toFixed(1);
+  process.stdout.write(`${failed === 0 ? 'ok' : 'not ok'}  ${path.relative(root, file)} (${seconds} s)\n`);
+  return { passed: count.passed, failed };
+}
 
-  constructor(show: (line: string) => void) {
-    this.#show = show;
-  }
-
-  line(line: string): void {
-    if (line.startsWith('# { total: ')) this.#closing = line;
-    if (line.startsWith(' ')) {
-      this.#block.push(line);
-      if (this.#block.length > maxBlockLines) this.#block.shift();
-      return;
-    }
-    if (!/^(not )?ok /.test(line)) return;
-    if (line.startsWith('not ok')) for (const said of this.#block) this.#show(said);
-    this.#block = [];
-    this.#show(
-      line
-        .replace(/(ok) \d+ - /, '$1  ')
-        .replace(/# time=([\d.]+)ms/, (_, ms: string) => `(${(Number(ms) / 1000).toFixed(1)} s)`),
-    );
-  }
-
-  /** tap's own closing comment: `# { total: 12, pass: 11, fail: 1 }`. */
-  get count(): Count {
-    const number = (name: string): number => Number(new RegExp(`\\b${name}: (\\d+)`).exec(this.#closing)?.[1] ?? 0);
-    return { passed: number('pass'), failed: number('fail') };
-  }
+/** tap's own closing comment: `# { total: 12, pass: 11, fail: 1 }`. */
+function countOf(closing: string): Count {
+  const number = (name: string): number => Number(new RegExp(`\\b${name}: (\\d+)`).exec(closing)?.[1] ?? 0);
+  return { passed: number('pass'), failed: number('fail') };
 }
 
 run().then(
