@@ -313,7 +313,7 @@ export function natsUrl(instance: Instance, who: NatsRole): string {
 }
 
 /** With the role's login in it; DATABASE_URL wins. */
-export function databaseUrl(instance: Instance, role: DatabaseRole): string {
+export function databaseUrl(instance: Instance, role: DatabaseRole | 'superuser'): string {
   const { user, password } = instance.credentials.postgres[role];
   return (
     process.env['DATABASE_URL'] ||

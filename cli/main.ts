@@ -81,6 +81,14 @@ async function main(words: readonly string[]): Promise<number> {
       await rebuild();
       return 0;
     }
+    case 'sql': {
+      const { sqlCommand } = await import('./sql.ts');
+      return sqlCommand(rest);
+    }
+    case 'tenant': {
+      const { tenantCommand } = await import('./tenant.ts');
+      return tenantCommand(rest);
+    }
     case 'set-up': {
       const { values } = parse(rest, { runtime: { type: 'string' } });
       const { setUp } = await import('./set-up/set-up.ts');

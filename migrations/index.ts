@@ -7,10 +7,11 @@ import * as runtimeState from './0002-runtime-state.ts';
 import * as roles from './0003-roles.ts';
 import * as reasons from './0004-reasons.ts';
 import * as eventRetention from './0005-event-retention.ts';
+import * as sqlForPeople from './0006-sql.ts';
 
 export interface Migration {
   readonly name: string;
   up(db: Kysely<unknown>): Promise<void>;
 }
 
-export const migrations: readonly Migration[] = [projection, runtimeState, roles, reasons, eventRetention];
+export const migrations: readonly Migration[] = [projection, runtimeState, roles, reasons, eventRetention, sqlForPeople];
