@@ -55,7 +55,7 @@ export async function askSql(databaseUrl: string, text: string, options: { timeo
 
 const AS_TEXT: pg.CustomTypesConfig = { getTypeParser: () => (text: string) => text } as pg.CustomTypesConfig;
 
-const NUMBERS = new Set([20, 21, 23, 26, 700, 701]);
+const NUMBERS = new Set([20, 21, 23, 26, 700, 701, 1700]);
 const DOCUMENTS = new Set([114, 3802]);
 const NUMBER_LISTS = new Set([1005, 1007, 1016]);
 const TEXT_LIST = 1009;

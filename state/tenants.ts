@@ -59,6 +59,7 @@ export async function grantTenant(
     for (const [setting, value] of Object.entries(settings))
       await client.query(`alter role ${id} set ${setting} = ${pg.escapeLiteral(value)}`);
     const database = pg.escapeIdentifier(client.database ?? '');
+    await client.query(`revoke temporary on database ${database} from public`);
     await client.query(`grant connect on database ${database} to ${id}`);
     await client.query(`grant usage on schema reckon to ${id}`);
     await client.query(`grant select on all tables in schema reckon to ${id}`);
