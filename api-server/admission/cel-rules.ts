@@ -109,7 +109,11 @@ export function celFaults({ value, old, unchanged, schema, path, sound, values }
     const says = verdict(one, { self, oldSelf: rule.optionalOldSelf ? Optional.of(oldSelf) : oldSelf }, values, sound);
     if (says === undefined) continue;
     const reason = rule.reason ?? 'FieldValueInvalid';
-    faults.push({ reason, message: worded(reason, value, says), field: joined(path, rule.fieldPath) });
+    faults.push({
+      reason,
+      message: worded(reason, shownOf(value, schema, rule), says),
+      field: joined(path, rule.fieldPath),
+    });
     if (values.budget.left < 0) break;
   }
   return faults;
@@ -148,6 +152,13 @@ function told(run: Run | undefined, variables: Record<string, unknown>, budget: 
     if (error instanceof BudgetError) throw error;
     return undefined;
   }
+}
+
+/** What a fault is about: of a built-in kind the field that it names, as Kubernetes' own rules have it; of a custom kind the node that the rule stands on. */
+function shownOf(value: unknown, { title }: Schema, { fieldPath }: ValidationRule): unknown {
+  if (fieldPath === undefined || title === undefined) return value;
+  const steps = fieldPath.split('.').filter(Boolean);
+  return steps.reduce((node, step) => (node as Record<string, unknown> | null | undefined)?.[step], value) ?? value;
 }
 
 function worded(reason: NonNullable<ValidationRule['reason']>, value: unknown, says: string): string {

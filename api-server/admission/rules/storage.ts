@@ -1,7 +1,7 @@
 /** Rules for claims and volumes. Keyed to them by `catalogue.ts`. Follows `pkg/apis/core/validation`. */
 import { forbidden, invalid, notSupported, required, type Fault } from '../fault.ts';
 import { compareQuantities, parseQuantity } from '../../../api-schemas/quantity.ts';
-import { below, objectAt, textAt, type JsonObject, type Rule } from './rule.ts';
+import { below, objectAt, sameJson, textAt, type JsonObject, type Rule } from './rule.ts';
 
 const ACCESS_MODES = ['ReadOnlyMany', 'ReadWriteMany', 'ReadWriteOnce', 'ReadWriteOncePod'];
 
@@ -30,7 +30,27 @@ export const claimSpec: Rule = ({ value: spec, old, path, report }) => {
   }
 };
 
-export const persistentVolumeSpec: Rule = ({ value: spec, path, report }) => {
+/** What of a volume is not where its data lies. */
+const BESIDE_SOURCE: ReadonlySet<string> = new Set([
+  'accessModes',
+  'capacity',
+  'claimRef',
+  'mountOptions',
+  'nodeAffinity',
+  'persistentVolumeReclaimPolicy',
+  'storageClassName',
+  'volumeAttributesClassName',
+  'volumeMode',
+]);
+
+const sourceOf = (spec: JsonObject): JsonObject =>
+  Object.fromEntries(Object.entries(spec).filter(([field]) => !BESIDE_SOURCE.has(field)));
+
+export const persistentVolumeSpec: Rule = ({ value: spec, old, path, report }) => {
+  if (old && !sameJson(sourceOf(spec), sourceOf(old))) {
+    const at = below(path, 'persistentvolumesource');
+    report(forbidden(at, 'spec.persistentvolumesource is immutable after creation'));
+  }
   report(
     ...accessModeFaults(spec, path),
     ...storageFault(objectAt(spec['capacity'])['storage'], `${below(path, 'capacity')}[storage]`),
