@@ -4,6 +4,7 @@ import { gzipSync } from 'node:zlib';
 import fc from 'fast-check';
 import t from 'tap';
 import { parse } from 'yaml';
+import { runs } from '../harness/runs.ts';
 import { configMap, deployment, pod, startApi, type Answer, type Api, type Json, type RequestOptions } from './api.ts';
 
 const CONFIG_MAPS = '/api/v1/namespaces/default/configmaps';
@@ -524,7 +525,7 @@ harmless('fuzz: whatever comes is answered with a Status, never with a fault of 
         well(answer, `${method} ${target}?${search} ${content}`);
       },
     ),
-    { numRuns: 400 },
+    { numRuns: runs(400) },
   );
   const targets = [
     CONFIG_MAPS,
@@ -547,7 +548,7 @@ harmless('fuzz: whatever comes is answered with a Status, never with a fault of 
         well(answer, `${method} ${target} ${content}`);
       },
     ),
-    { numRuns: 400 },
+    { numRuns: runs(400) },
   );
   // Values of the right fields and the wrong types, anywhere in a good object.
   const good = [deployment('there'), pod('fuzz')];
@@ -581,6 +582,6 @@ harmless('fuzz: whatever comes is answered with a Status, never with a fault of 
         well(await api.put(`${DEPLOYMENTS}/there?dryRun=All`, text), text);
       },
     ),
-    { numRuns: 300 },
+    { numRuns: runs(300) },
   );
 });

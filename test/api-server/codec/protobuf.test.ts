@@ -7,6 +7,7 @@ import { pruneUnknown } from '../../../api-server/admission/prune.ts';
 import { specialType } from '../../../api-server/admission/scalar-kinds.ts';
 import { decodeProtobuf, encodeProtobuf, encodeWatchFrame } from '../../../api-server/codec/protobuf.ts';
 import { StatusError } from '../../../api-server/errors.ts';
+import { runs } from '../../harness/runs.ts';
 
 const registry = loadRegistry();
 type Json = Record<string, any>;
@@ -122,7 +123,7 @@ t.test('any object of any kind survives the way there and back', (t) => {
         const back = decodeProtobuf(bytes ?? Buffer.alloc(0), registry);
         if (sorted(back) !== sorted(object)) throw new Error(`${sorted(back)} is not ${sorted(object)}`);
       }),
-      { numRuns: 12 },
+      { numRuns: runs(12) },
     );
   }
   t.ok(kinds > 40, `${kinds} kinds`);

@@ -8,6 +8,7 @@ import { fromFieldsV1, paths, printPath } from '../../../api-server/patch/field-
 import { LAST_APPLIED } from '../../../api-server/patch/last-applied.ts';
 import { mergeBySchema, mergedOrder } from '../../../api-server/patch/typed-merge.ts';
 import { configMap, deployment, frozen, plain, schemaOf, service } from './kinds.ts';
+import { runs } from '../../harness/runs.ts';
 
 const DEPLOYMENT = schemaOf('apps', 'Deployment');
 const CONFIG_MAP = schemaOf('', 'ConfigMap');
@@ -455,5 +456,5 @@ t.test('laws of apply', async (t) => {
       }),
     ],
   ];
-  for (const [name, property] of laws) t.doesNotThrow(() => fc.assert(property, { numRuns: 200 }), name);
+  for (const [name, property] of laws) t.doesNotThrow(() => fc.assert(property, { numRuns: runs(200) }), name);
 });

@@ -5,6 +5,7 @@ import { jsonPatch } from '../../../api-server/patch/json-patch.ts';
 import { mergePatch } from '../../../api-server/patch/merge-patch.ts';
 import type { JsonObject } from '../../../api-server/patch/json.ts';
 import { frozen } from './kinds.ts';
+import { runs } from '../../harness/runs.ts';
 
 t.test('JSON patch: what operations do', async (t) => {
   const document = frozen({
@@ -164,7 +165,7 @@ t.test('merge patch: a patch made from the difference of two objects turns one i
           JSON.stringify(sorted(to)),
         );
       }),
-      { numRuns: 500 },
+      { numRuns: runs(500) },
     ),
   );
 });

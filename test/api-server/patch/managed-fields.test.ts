@@ -22,6 +22,7 @@ import {
   type Update,
 } from '../../../api-server/patch/managed-fields.ts';
 import { configMap, deployment, frozen, schemaOf } from './kinds.ts';
+import { runs } from '../../harness/runs.ts';
 
 const CONFIG_MAP = schemaOf('', 'ConfigMap');
 const DEPLOYMENT = schemaOf('apps', 'Deployment');
@@ -271,7 +272,7 @@ t.test('after any writes every value has exactly one owner, and nothing that is 
           assert.deepEqual(gone.map(printPath), []);
         }
       }),
-      { numRuns: 100 },
+      { numRuns: runs(100) },
     ),
   );
 });

@@ -6,6 +6,7 @@ import { fieldSchema } from '../../../api-server/patch/field-set.ts';
 import { equalJson, isObject, type JsonObject } from '../../../api-server/patch/json.ts';
 import { strategicMergePatch } from '../../../api-server/patch/strategic-merge.ts';
 import { frozen, plain, schemaOf } from './kinds.ts';
+import { runs } from '../../harness/runs.ts';
 
 const DEPLOYMENT = schemaOf('apps', 'Deployment');
 const POD = schemaOf('', 'Pod');
@@ -303,7 +304,7 @@ t.test('a patch made from the difference of two Pods turns one into the other', 
       fc.property(podObject.map(plain), podObject.map(plain), (from, to) => {
         assert.deepEqual(strategicMergePatch(frozen(from), frozen(diff(from, to, POD)), POD), to);
       }),
-      { numRuns: 500 },
+      { numRuns: runs(500) },
     ),
   );
 });
