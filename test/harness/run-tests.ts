@@ -94,12 +94,12 @@ async function runCheck(check: Check, say: (line: string) => void): Promise<Coun
   return code === 0 ? { passed: 1, failed: 0 } : { passed: 0, failed: 1 };
 }
 
-/** Whole instances take longest: they go first, so that nothing long is left for the end. */
+/** Whole instances take longest, and those that wait out an outage: they go first, so that nothing long is left for the end. */
 function testFiles(wanted: readonly string[]): readonly string[] {
   const files = readdirSync(tests, { recursive: true, encoding: 'utf8' })
     .filter((file) => file.endsWith('.test.js') && (wanted.length === 0 || wanted.some((word) => file.includes(word))))
     .sort();
-  const isLong = (file: string): boolean => file.startsWith(`spine${path.sep}`);
+  const isLong = (file: string): boolean => /^(spine|memory|cli)\W|outage|least-rights|leader/.test(file);
   return [...files.filter(isLong), ...files.filter((file) => !isLong(file))].map((file) => path.join(tests, file));
 }
 
