@@ -17,7 +17,7 @@ const MOUNT_PATH = '/var/run/secrets/kubernetes.io/serviceaccount';
 const TOKEN_SECONDS = 3607;
 /** A namespace that has just been made gets its account in a moment. */
 const WAIT_MS = 100;
-const MAX_WAITS = 10;
+const MAX_WAITS = 30;
 
 export async function admitServiceAccount(pod: Pod & ApiObject, call: Call): Promise<void> {
   const { spec } = pod;
