@@ -284,7 +284,7 @@ export class ApiServer {
     try {
       const url = parseUrl(request);
       const target = parseTarget(request, url);
-      const identity = this.#admit({ request, url, target, requestId });
+      const identity = await this.#admitAtLast({ request, url, target, requestId });
       const handler = target && upgrades.get(target.subresource);
       if (!target || !handler) throw badRequest('this path cannot be upgraded');
       socket.once('close', this.#options.fairness.stayOpen(identity.impersonator ?? identity.user));
