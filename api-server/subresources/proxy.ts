@@ -24,7 +24,8 @@ const CORS = /^access-control-(?:allow-(?:credentials|headers|methods|origin)|ex
 
 /** The part of the URL that is ours, and the target's own. */
 function parts({ request, target, definition }: Call): { base: string; path: string; query: string } {
-  const [pathname = '', query] = (request.url ?? '').split(/\?(.*)/s);
+  const [, query] = (request.url ?? '').split(/\?(.*)/s);
+  const { pathname } = new URL(request.url ?? '/', 'https://reckon');
   const own = new RegExp(
     `^/+api/+v1/+(?:namespaces/+[^/]+/+)?${definition.resource}/+[^/]+/+${target.subresource}(?=/|$)`,
   );

@@ -103,6 +103,8 @@ export class PodDialer {
     standing?.child.kill();
     const child = spawn('nsenter', [`--net=${networkOf(holder)}`, process.execPath, DIALER], {
       stdio: ['ignore', 'ignore', 'ignore', 'ipc'],
+      // Nothing of the agent's own secrets.
+      env: { PATH: process.env['PATH'] },
     });
     this.#dialer = { child, containerId: holder.id };
     child.on('message', (answer: DialAnswer, handle) => {

@@ -17,6 +17,8 @@ type StreamName = (typeof STREAMS)[number];
 const STREAMS_TIMEOUT_MS = 30_000;
 /** A terminal's size is a short JSON object. */
 const MAX_SIZE_TEXT = 1_024;
+const RESIZE_TRIES = 8;
+const RESIZE_PAUSE_MS = 20;
 
 export interface RemoteCommand {
   readonly runtime: ContainerRuntime;
@@ -130,8 +132,18 @@ async function resizeAsAsked(sizes: Readable, session: Session): Promise<void> {
     if (last === undefined) continue;
     text = text.slice(text.lastIndexOf('}') + 1);
     const size = parseSize(last);
-    // One that ends at this moment has no size any more.
-    if (size) await session.resize(size.width, size.height).catch(() => undefined);
+    if (size) await resize(session, size);
+  }
+}
+
+/** The first size comes with the command itself, which the engine may still be starting; one that has ended has no size any more. */
+async function resize(session: Session, { width, height }: { width: number; height: number }): Promise<void> {
+  for (let tries = 1; tries <= RESIZE_TRIES; tries++) {
+    try {
+      return await session.resize(width, height);
+    } catch {
+      await new Promise((go) => setTimeout(go, RESIZE_PAUSE_MS * tries));
+    }
   }
 }
 
