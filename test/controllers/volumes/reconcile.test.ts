@@ -319,6 +319,33 @@ t.test('a volume that vanishes under its claim', async (t) => {
   );
 });
 
+t.test('a volume whose data is gone', async (t) => {
+  const { world, claim, events, volume } = await placeOf(nodeOf('n'), classOf('now'), claimOf('data'));
+  const say = async (state: string | undefined): Promise<void> => {
+    world.edit(volume() as VolumeObject, ({ metadata }) => {
+      const { ['docker.reckon.dev/data']: _, ...others } = metadata.annotations ?? {};
+      metadata.annotations = state === undefined ? others : { ...others, 'docker.reckon.dev/data': state };
+    });
+    await world.settle();
+  };
+  await say('made');
+  t.strictSame([claim('data')?.status?.phase, volume()?.status?.phase], ['Bound', 'Bound']);
+  await say('lost');
+  t.equal(claim('data')?.status?.phase, 'Lost');
+  t.match(volume()?.status, { phase: 'Failed', reason: 'DataLost', message: /Docker volume ".*" is not on its node/ });
+  t.match(events().at(-1), /^ClaimLost data: Bound claim has lost the data of its PersistentVolume: Docker volume/);
+  const told = events().length;
+  await world.settle();
+  t.equal(events().length, told, 'it is said once');
+  await say(undefined);
+  t.equal(claim('data')?.status?.phase, 'Bound');
+  t.strictSame(volume()?.status, { phase: 'Bound' }, 'who takes the note off begins anew');
+  await say('lost');
+  world.delete(claim('data') as ClaimObject);
+  await world.settle();
+  t.ok(volume()?.metadata.deletionTimestamp, 'what is lost is given back as well');
+});
+
 t.test('whatever is killed between the actions, each claim has one volume and each volume one claim', async () => {
   const claims = fc.array(
     fc.record({
