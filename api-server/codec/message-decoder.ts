@@ -1,7 +1,7 @@
 /** Turns protobuf messages into the JSON form of their type, bounded in depth and in the number of values. Called by `protobuf.ts`. */
 import { formatTime } from '../admission/time.ts';
 import { MAX_DEPTH } from './depth.ts';
-import type { FieldPlan, MessagePlan, ValueType } from './message-plan.ts';
+import type { Branch, FieldPlan, MessagePlan, ValueType } from './message-plan.ts';
 import { BYTES, VARINT, FIXED64, WireError, type WireReader } from './wire-reader.ts';
 
 type JsonObject = Record<string, unknown>;
@@ -138,6 +138,8 @@ export class MessageDecoder {
         return this.#free(reader.message());
       case 'wrapped':
         return this.#wrapped(reader.message(), type.item);
+      case 'choice':
+        return this.#choice(reader.message(), type.branches);
       case 'message':
         return this.message(reader.message(), type.plan());
       default:
@@ -153,6 +155,25 @@ export class MessageDecoder {
       else reader.skip(tag & 7);
     }
     return list;
+  }
+
+  /** An object or a list, if there is one; else the flag. */
+  #choice(reader: WireReader, branches: readonly Branch[]): unknown {
+    let flag: unknown = branches.some(({ json }) => json === 'boolean') ? false : ABSENT;
+    let found: unknown = ABSENT;
+    while (!reader.done) {
+      const tag = reader.tag();
+      const branch = branches.find(({ number }) => number === tag >>> 3);
+      if (!branch || (tag & 7) !== (WIRE_TYPES[branch.value.is] ?? BYTES)) {
+        reader.skip(tag & 7);
+        continue;
+      }
+      const value = this.#nested(() => this.#value(reader, branch.value, true));
+      if (branch.json === 'boolean') flag = value;
+      else if (branch.json === 'object') found = value;
+      else found = [...(Array.isArray(found) ? (found as unknown[]) : []), value];
+    }
+    return found === ABSENT ? flag : found;
   }
 
   #free(reader: WireReader): unknown {
@@ -180,6 +201,8 @@ function zeroOf(type: ValueType): unknown {
       return '0';
     case 'wrapped':
       return [];
+    case 'choice':
+      return false;
     case 'message':
     case 'free':
       return {};

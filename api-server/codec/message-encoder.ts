@@ -1,6 +1,6 @@
 /** Turns the JSON form of a type into its protobuf message, writing what is set. Called by `protobuf.ts`. Everything is written backwards: see `wire-writer.ts`. */
 import { parseTime } from '../admission/time.ts';
-import type { FieldPlan, MessagePlan, ValueType } from './message-plan.ts';
+import type { Branch, FieldPlan, MessagePlan, ValueType } from './message-plan.ts';
 import { BYTES, FIXED64, VARINT } from './wire-reader.ts';
 import type { WireWriter } from './wire-writer.ts';
 
@@ -72,6 +72,17 @@ function writeTagged(writer: WireWriter, number: number, value: unknown, type: V
   }
 }
 
+/** Where there is a flag beside the object, it is set: so Go says that there is something. */
+function writeChoice(writer: WireWriter, value: unknown, branches: readonly Branch[]): void {
+  const json = Array.isArray(value) ? 'array' : typeof value;
+  for (const branch of branches.toSorted((a, b) => b.number - a.number)) {
+    if (branch.json === json) {
+      const items: unknown[] = Array.isArray(value) ? value.toReversed() : [value];
+      for (const item of items) writeTagged(writer, branch.number, item, branch.value);
+    } else if (branch.json === 'boolean') writeTagged(writer, branch.number, true, branch.value);
+  }
+}
+
 type Composite = Exclude<ValueType, { readonly is: 'string' | 'bytes' | 'int' | 'bool' | 'double' }>;
 
 function writeBody(writer: WireWriter, value: unknown, type: ValueType): void {
@@ -104,6 +115,8 @@ function writeBody(writer: WireWriter, value: unknown, type: ValueType): void {
     case 'wrapped':
       for (const item of (value as unknown[]).toReversed()) writeTagged(writer, 1, item, composite.item);
       return;
+    case 'choice':
+      return writeChoice(writer, value, composite.branches);
     case 'message':
       return writeMessage(writer, value as JsonObject, composite.plan());
     default:

@@ -12,7 +12,17 @@ export type ValueType =
   /** Resolved late: a type may contain itself. */
   | { readonly is: 'message'; readonly plan: () => MessagePlan }
   /** A list that is a message of its own, its items in field 1 (`ExtraValue`, `Verbs`). */
-  | { readonly is: 'wrapped'; readonly item: ValueType };
+  | { readonly is: 'wrapped'; readonly item: ValueType }
+  /** What JSON spells in two ways (a schema, or true) and the wire in two fields. */
+  | { readonly is: 'choice'; readonly branches: readonly Branch[] };
+
+/** One way to spell a choice: which JSON type takes it, and its field on the wire. */
+export interface Branch {
+  readonly json: 'object' | 'array' | 'boolean';
+  readonly number: number;
+  /** Of the value itself, or of each item. */
+  readonly value: ValueType;
+}
 
 export interface FieldPlan {
   readonly name: string;
@@ -33,7 +43,7 @@ export interface MessagePlan {
   readonly within: ReadonlyMap<number, ReadonlyMap<number, FieldPlan>>;
 }
 
-/** The type has no protobuf form: a custom resource, or one of the few that JSON spells in several ways. */
+/** The type has no protobuf form: a custom resource. */
 export class NoWireForm extends Error {
   override readonly name = 'NoWireForm';
 }
@@ -99,9 +109,32 @@ function valueType(schema: Schema, wire: string): ValueType {
     case 'array':
       return { is: 'wrapped', item: valueType(schema.items ?? {}, '') };
     default:
+      if (schema.anyOf && schema['x-protobuf-other']) return { is: 'choice', branches: branchesOf(schema) };
       if (schema.properties) return { is: 'message', plan: () => messagePlan(schema) };
       return { is: 'message', plan: () => noPlan(schema) };
   }
+}
+
+function branchesOf({ anyOf = [], 'x-protobuf-other': wires = {} }: Schema): Branch[] {
+  const numberOf = (json: Branch['json']): number => {
+    const isMeant = (type: string): boolean =>
+      json === 'array' ? type.startsWith('repeated ') : (type === 'bool') === (json === 'boolean');
+    return Object.values(wires).find(([, type]) => isMeant(type))?.[0] ?? 0;
+  };
+  return anyOf.flatMap((branch): Branch[] => {
+    switch (branch.type) {
+      case 'object':
+        return [
+          { json: 'object', number: numberOf('object'), value: { is: 'message', plan: () => messagePlan(branch) } },
+        ];
+      case 'array':
+        return [{ json: 'array', number: numberOf('array'), value: valueType(branch.items ?? {}, '') }];
+      case 'boolean':
+        return [{ json: 'boolean', number: numberOf('boolean'), value: { is: 'bool' } }];
+      default:
+        return [];
+    }
+  });
 }
 
 function noPlan(schema: Schema): MessagePlan {

@@ -77,8 +77,17 @@ export const PLAIN_SCALARS: Readonly<Record<string, readonly string[]>> = {
   TokenReviewStatus: ['authenticated'],
   SubjectAccessReviewStatus: ['denied'],
   ServiceBackendPort: ['number'],
+  CustomResourceColumnDefinition: ['priority'],
   CustomResourceDefinitionSpec: ['preserveUnknownFields'],
   CustomResourceDefinitionVersion: ['deprecated'],
+  JSONSchemaProps: [
+    'exclusiveMaximum',
+    'exclusiveMinimum',
+    'nullable',
+    'uniqueItems',
+    'x-kubernetes-embedded-resource',
+    'x-kubernetes-int-or-string',
+  ],
   ListOptions: ['watch', 'allowWatchBookmarks'],
 };
 

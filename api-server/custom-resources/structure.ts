@@ -63,8 +63,7 @@ function check(place: Place, faults: Fault[]): void {
   const wanted = wrongType(value, schema);
   if (wanted !== undefined) {
     const name = jsonType(value);
-    const shown = typeof value === 'object' ? name : value;
-    faults.push(typeInvalid(path, shown, `${path} in body must be of type ${wanted}: ${JSON.stringify(name)}`));
+    faults.push(typeInvalid(path, name, `${path} in body must be of type ${wanted}: ${JSON.stringify(name)}`));
     return;
   }
   if (schema.enum && !schema.enum.some((each) => sameJson(each, value)))
@@ -186,7 +185,7 @@ function checkObject({ old, schema, path }: Place, object: JsonObject, faults: F
     const child = own ?? (typeof additionalProperties === 'object' ? additionalProperties : undefined);
     if (!child || isMachinery(name, schema, path)) continue;
     if (faults.length >= MAX_FAULTS) return;
-    const at = own ? below(path, name) : `${path}[${name}]`;
+    const at = below(path, name);
     check({ value: object[name], old: ownValue(before, name), schema: child, path: at }, faults);
   }
 }

@@ -9,6 +9,7 @@ import type { CustomResourceDefinition } from '../../../api-schemas/types/apiext
 import { applyDefaults } from '../../../api-server/admission/defaults.ts';
 import { pruneUnknown } from '../../../api-server/admission/prune.ts';
 import { validate } from '../../../api-server/admission/validate.ts';
+import { decodeProtobuf, encodeProtobuf } from '../../../api-server/codec/protobuf.ts';
 import { decodeCustom } from '../../../api-server/custom-resources/decode.ts';
 import { resourceDefinitions } from '../../../api-server/custom-resources/resource-definitions.ts';
 import type { Json } from '../api.ts';
@@ -164,7 +165,7 @@ t.test('schemas that are not structural, and where', async (t) => {
     [
       'a default of another type',
       { type: 'integer', default: 'x' },
-      `${SPEC}.default: Invalid value: "x": ${SPEC}.default in body must be of type integer: "string"`,
+      `${SPEC}.default: Invalid value: "string": ${SPEC}.default in body must be of type integer: "string"`,
     ],
     [
       'a default that would be pruned',
@@ -262,6 +263,26 @@ t.test('definitions that are not in order, every fault at once', async (t) => {
   ]);
 });
 
+t.test('a definition in protobuf', async (t) => {
+  const definition = crd({
+    spec: object(
+      {
+        map: {
+          type: 'object',
+          additionalProperties: { type: 'string', enum: ['a', null], default: 'a', nullable: true },
+        },
+        any: { type: 'object', additionalProperties: true },
+        list: { type: 'array', items: object({ port: { 'x-kubernetes-int-or-string': true } }), maxItems: 0 },
+        share: { type: 'number', minimum: 0, exclusiveMinimum: true, multipleOf: 0.5, not: { minimum: 3 } },
+      },
+      { default: {}, 'x-kubernetes-validations': [{ rule: 'true', reason: 'FieldValueForbidden' }] },
+    ),
+    version: { additionalPrinterColumns: [{ name: 'A', type: 'string', jsonPath: '.spec' }] },
+  });
+  const bytes = encodeProtobuf(structuredClone(definition), registry);
+  t.strictSame(bytes && decodeProtobuf(bytes, registry), definition, 'there and back it is the same');
+});
+
 t.test('values', async (t) => {
   const kind = kindOf({
     spec: object({
@@ -316,7 +337,11 @@ t.test('values', async (t) => {
     ['address', '10.0.0.256', /must be of type ipv4: "10.0.0.256"/],
     ['day', '2023-02-29', /must be of type date/],
     ['labels', { a: 'b', c: 'd' }, /Too many: 2: must have at most 1 items/],
-    ['labels', { a: 1 }, /^spec.labels\[a\]: .*must be of type string: "integer"/],
+    [
+      'labels',
+      { a: 1 },
+      /^spec.labels.a: Invalid value: "integer": spec.labels.a in body must be of type string: "integer"/,
+    ],
     ['list', [], /should have at least 1 items/],
     ['list', [1, null], /^spec.list\[1\]: .*must be of type integer: "null"/],
     ['choice', { a: 'x', b: 'y' }, /must validate one and only one schema \(oneOf\). Found 2 valid alternatives/],
