@@ -193,7 +193,7 @@ async function completeChange(call: Call, entry: Entry, proposed: ApiObject, opt
   const object = proposed;
   checkPreconditions(call, entry, object);
   keepSystemMetadata(object, old);
-  if (isOfStatus(options.subresource)) keepAllButStatus(object, old);
+  if (isOfStatus(options.subresource)) keepAllButStatus(object, old, definition);
   else if (hasStatus(call) && !options.subresource) setOrDelete(object, 'status', old['status']);
   const kind = services.kinds.of(definition);
   kind.beforeDefaults?.(object, old);
@@ -240,14 +240,15 @@ function setOrDelete(object: ApiObject, field: string, value: unknown): void {
   else object[field] = value;
 }
 
-/** A write to the status subresource changes the status and nothing else. */
-function keepAllButStatus(object: ApiObject, old: ApiObject): void {
+/** A write to the status subresource changes the status, and of a built-in kind the annotations, where it has any. */
+function keepAllButStatus(object: ApiObject, old: ApiObject, { custom }: ResourceDefinition): void {
   for (const field of new Set([...Object.keys(object), ...Object.keys(old)])) {
     if (field !== 'status' && field !== 'metadata') setOrDelete(object, field, structuredClone(old[field]));
   }
-  const { managedFields } = object.metadata;
+  const { managedFields, annotations } = object.metadata;
   object.metadata = structuredClone(old.metadata);
   if (managedFields) object.metadata.managedFields = managedFields;
+  if (annotations && !custom) object.metadata.annotations = annotations;
 }
 
 const withoutBookkeeping = (object: ApiObject): Record<string, unknown> => {

@@ -165,6 +165,8 @@ t.test('one object in two shapes', { timeout: 60_000 }, async (t) => {
     watch.stop();
     t.match(await api.kubectl('get hpa new'), /Deployment\/web/);
     t.match(await api.kubectl('get hpa.v1.autoscaling old'), /<unknown>\/60%/);
+    const explained = await api.kubectl('explain hpa.spec --api-version autoscaling/v1');
+    t.match(explained, /targetCPUUtilizationPercentage/);
     const applied = await api.patch(`${v1}/old?fieldManager=me`, 'apply', {
       apiVersion: 'autoscaling/v1',
       kind: 'HorizontalPodAutoscaler',

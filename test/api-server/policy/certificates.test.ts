@@ -166,6 +166,12 @@ t.test('certificates', { timeout: 120_000 }, async (t) => {
       /spec.signerName: .*fully qualified domain/,
     );
     await api.post(PATH, request('fixed', { commonName: 'fixed' }));
+    const noted = await api.patch(`${PATH}/fixed/status`, 'merge', {
+      metadata: { annotations: { seen: 'yes' }, labels: { a: 'x' } },
+      status: { conditions: [{ type: 'Looked', status: 'True', reason: 'At' }] },
+    });
+    t.match(noted.body, { metadata: { annotations: { seen: 'yes' } }, status: { conditions: [{ type: 'Looked' }] } });
+    t.equal(noted.body.metadata.labels, undefined);
     const { body } = await api.patch(`${PATH}/fixed`, 'merge', {
       spec: { expirationSeconds: 700 },
       metadata: { labels: { a: 'b' } },
