@@ -170,10 +170,10 @@ export class ApiServer {
     const stays = isLongRunning(target);
     if (stays) response.once('close', release);
     try {
+      if (!(await knowsResource(this.#options.services, target))) throw noSuchPath();
       const call = this.#callOf({ request, response, url, target, identity, requestId });
       await (question ? question.answer(call) : this.#dispatch(call));
     } finally {
-      if (!(await knowsResource(this.#options.services, target))) throw noSuchPath();
       if (!stays) release();
     }
   }
