@@ -14,4 +14,11 @@ export interface Migration {
   up(db: Kysely<unknown>): Promise<void>;
 }
 
-export const migrations: readonly Migration[] = [projection, runtimeState, roles, reasons, eventRetention, sqlForPeople];
+export const migrations: readonly Migration[] = [
+  projection,
+  runtimeState,
+  roles,
+  reasons,
+  eventRetention,
+  sqlForPeople,
+];
