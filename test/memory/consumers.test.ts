@@ -2,13 +2,15 @@
  * Somebody outside the cluster reads one namespace's events from NATS, with credentials that `reckon consumer` gave: what they see, what they cannot do, how they go on after restarts, after retention has passed them, and
  * after their credentials are changed or taken away. Against the real server in operator mode.
  */
-import { readFile } from 'node:fs/promises';
+import { spawn } from 'node:child_process';
+import { readFile, rm, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { connect, credsAuthenticator, jwtAuthenticator, type JsMsg, type NatsConnection } from 'nats';
 import t, { type Test } from 'tap';
 import { natsUrl } from '../../cli/instance.ts';
 import { runCommand, type CommandResult } from '../../cli/set-up/command.ts';
+import { openDurables } from '../../event-log/durables.ts';
 import { trim } from '../../event-log/trim.ts';
 import type { Json } from '../api-server/api.ts';
 import { startReckon, type RunningReckon } from '../harness/start-reckon.ts';
@@ -16,6 +18,7 @@ import { startReckon, type RunningReckon } from '../harness/start-reckon.ts';
 t.setTimeout(60_000);
 
 const main = path.join(import.meta.dirname, '..', '..', 'cli', 'main.js');
+const root = process.env['RECKON_ROOT'] ?? process.cwd();
 const streams = ['RECKON', 'RECKON_EPHEMERAL', 'RECKON_KEYS'];
 
 interface Stage {
@@ -254,6 +257,32 @@ t.test('event consumers', async (t) => {
       'after the revision come changes',
     );
     t.ok(snapshot.slice(0, -1).every(({ seq }) => seq <= begun.revision));
+  });
+
+  await t.test('the program of the page', async (t) => {
+    const page = await readFile(path.join(root, 'docs', 'consumers.md'), 'utf8');
+    const program = /```js\n([^]*?)```/.exec(page)?.[1] ?? '';
+    // Beside what is compiled, so that it finds the package.
+    const file = path.join(main, '..', `consume-${process.pid}.mjs`);
+    await writeFile(file, program);
+    t.teardown(() => rm(file, { force: true }));
+    await say('consumer', 'create', 'page', '-n', 'shop', '--kinds', 'cm');
+    const { durable } = await consumerOf(t, stage, 'page');
+    const child = spawn(process.execPath, [file, stage.servers, stage.creds('page'), durable], {
+      stdio: ['ignore', 'pipe', 'pipe'],
+    });
+    t.teardown(() => child.kill());
+    let said = '';
+    for (const output of [child.stdout, child.stderr]) output.on('data', (chunk: Buffer) => (said += chunk.toString()));
+    await until(t, `the snapshot: ${said}`, async () => /\d+ patch ConfigMap first/.test(said));
+    await put('shop', 'for-the-page');
+    await until(t, `a change: ${said}`, async () => /\d+ (create|patch) ConfigMap for-the-page/.test(said));
+    const durables = await openDurables({ url: natsUrl(reckon.instance, 'apiServer') });
+    t.teardown(() => durables.close());
+    await durables.remove(durable);
+    await until(t, `a new beginning: ${said}`, async () =>
+      /begins afresh: a snapshot up to \d+[^]*ConfigMap for-the-page/.test(said),
+    );
   });
 
   await t.test('new credentials end the old ones and go on; deleted, nothing is left', async (t) => {
