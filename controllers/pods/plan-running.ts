@@ -25,7 +25,8 @@ export function planRunningPod(context: { pod: Pod; observed: Observed; view: Po
   const inits = view.slots.filter(({ slot }) => slot.role === 'init');
   // Init containers are not run again for a pod whose own containers have begun.
   const begun = mains.some(hasBegun);
-  const groundReady = volumesReady && (!sandboxed || sandboxRuns);
+  // Nothing new joins a sandbox over which the engine hangs.
+  const groundReady = volumesReady && (!sandboxed || (sandboxRuns && view.sandbox?.unread !== true));
 
   if (sandboxed && !sandboxRuns) {
     for (const { current } of view.slots) {

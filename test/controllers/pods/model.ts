@@ -50,6 +50,8 @@ export class Model {
   /** Containers that do not end at the stop signal. */
   stubborn = false;
   pullFailure: { count: number; atMs: number; message: string } | undefined;
+  /** Containers over which the engine hangs, as they were when it began. */
+  readonly hung = new Map<string, ModelContainer>();
   readonly events: string[] = [];
   readonly starts: { container: string; attempt: number; atMs: number }[] = [];
   #nextId = 0;
@@ -68,7 +70,10 @@ export class Model {
       hostAddresses: ['192.0.2.1'],
       present: pod !== undefined,
       runtimeAvailable: true,
-      containers: structuredClone(this.containers),
+      containers: structuredClone(this.containers).map((container) => {
+        const known = this.hung.get(container.id);
+        return known === undefined ? container : { ...known, unread: true };
+      }),
       starts: {},
       preparations: Object.fromEntries(
         (pod === undefined ? [] : slotsOf(pod)).map(({ name, container }) => [
@@ -132,12 +137,14 @@ export class Model {
         this.#start(action);
         return;
       case 'signal-container': {
+        if (this.hung.has(action.containerId)) return;
         this.signals.set(action.containerId, { signal: action.signal, atMs: this.nowMs });
         if (action.signal === 'kill') this.exit(action.containerId, 137);
         else if (!this.stubborn) this.exit(action.containerId, 0);
         return;
       }
       case 'remove-container':
+        if (this.hung.has(action.containerId)) return;
         this.remove(action.containerId);
         return;
       case 'pull-image':
@@ -197,7 +204,8 @@ export class Model {
     );
     const standing = this.containers.find((container) => container.name === name);
     if (standing !== undefined) {
-      if (standing.state === 'created') Object.assign(standing, { state: 'running', startedAtMs: this.nowMs });
+      if (standing.state === 'created' && !this.hung.has(standing.id))
+        Object.assign(standing, { state: 'running', startedAtMs: this.nowMs });
       return;
     }
     const spec = slotsOf(pod).find((slot) => slot.name === action.container)?.container;
@@ -249,6 +257,10 @@ export class Model {
 
   remove(id: string): void {
     this.containers = this.containers.filter((container) => container.id !== id);
+  }
+
+  hang(container: ModelContainer): void {
+    if (!this.hung.has(container.id)) this.hung.set(container.id, structuredClone(container));
   }
 
   /** The agent's process ends: what only it knew is gone. */

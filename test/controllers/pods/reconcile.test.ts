@@ -150,6 +150,34 @@ t.test('what is taken away behind the agent is put back, or reported', async (t)
   });
 });
 
+t.test('what the engine does not tell of stays as it was', async (t) => {
+  const model = settled({ containers: [main, side] });
+  const before = status(model);
+  const [stuck] = model.running('main');
+  model.hang(stuck!);
+  model.exit(stuck!.id, 1);
+  model.exit(model.running('side')[0]?.id ?? '', 1);
+  model.settle();
+  t.strictSame(status(model), before, 'nothing is said that is not known');
+  t.equal(model.running('main').length, 0, 'and none is started in its place');
+  t.match([status(model, 'side')?.restartCount, status(model, 'side')?.ready], [1, true], 'others go on');
+  model.hung.clear();
+  model.settle();
+  t.match(status(model), { restartCount: 1, ready: true, lastState: { terminated: { exitCode: 1 } } });
+
+  const job = settled({ containers: [main], restartPolicy: 'Never' });
+  // An agent that has just started knows of it only what the engine's list says.
+  const [only] = job.running();
+  job.exit(only!.id, 3);
+  job.hang(only!);
+  Object.assign(job.hung.get(only!.id)!, { exitCode: 0, finishedAtMs: undefined });
+  job.settle();
+  t.equal(job.pod?.status?.phase, 'Running', 'that it has ended is not how it ended');
+  job.hung.clear();
+  job.settle();
+  t.match(job.pod?.status, { phase: 'Failed', containerStatuses: [{ state: { terminated: { exitCode: 3 } } }] });
+});
+
 t.test('images', async (t) => {
   const model = new Model(podWith({ containers: [main] }));
   model.images.clear();
@@ -316,12 +344,25 @@ const anySpec: fc.Arbitrary<PodSpec> = fc.record(
 );
 
 type Happening = {
-  what: 'turn' | 'cut-off' | 'exit' | 'remove' | 'time' | 'agent' | 'sick' | 'well';
+  what: 'turn' | 'cut-off' | 'exit' | 'remove' | 'time' | 'agent' | 'sick' | 'well' | 'hang' | 'tell';
   which: number;
   amount: number;
 };
 const anyHappening: fc.Arbitrary<Happening> = fc.record({
-  what: fc.constantFrom('turn', 'turn', 'turn', 'cut-off', 'exit', 'remove', 'time', 'agent', 'sick', 'well'),
+  what: fc.constantFrom(
+    'turn',
+    'turn',
+    'turn',
+    'cut-off',
+    'exit',
+    'remove',
+    'time',
+    'agent',
+    'sick',
+    'well',
+    'hang',
+    'tell',
+  ),
   which: fc.nat(5),
   amount: fc.nat(40_000),
 });
@@ -340,7 +381,13 @@ function happen(model: Model, { what, which, amount }: Happening): void {
       if (chosen !== undefined) model.exit(chosen.id, amount % 3);
       return;
     case 'remove':
-      if (chosen !== undefined) model.remove(chosen.id);
+      if (chosen !== undefined && !model.hung.has(chosen.id)) model.remove(chosen.id);
+      return;
+    case 'hang':
+      if (chosen !== undefined) model.hang(chosen);
+      return;
+    case 'tell':
+      model.hung.clear();
       return;
     case 'time':
       model.nowMs += amount;
@@ -368,6 +415,7 @@ function oneInEachSlot(model: Model): boolean {
 /** Init containers do their work when they run. */
 function settleWhole(model: Model): void {
   model.healthy = true;
+  model.hung.clear();
   model.settle(400_000);
   for (let round = 0; round < 6 && model.running('init').length > 0; round++) {
     for (const container of model.running('init')) model.exit(container.id, 0);
