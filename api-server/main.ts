@@ -19,7 +19,7 @@ import type { Services } from './call.ts';
 import { Fairness, type Limits } from './fairness/levels.ts';
 import type { Check } from './health.ts';
 import { Metrics } from './metrics.ts';
-import { ensureKubernetesService } from './kubernetes-service.ts';
+import { keepKubernetesService } from './kubernetes-service.ts';
 import { startRetention } from './retention.ts';
 import { ApiServer } from './server.ts';
 import { ObjectStore } from './store/object-store.ts';
@@ -144,11 +144,8 @@ export async function startApiServer(options: ApiServerOptions): Promise<{ port:
   const port = await server.listen();
   if (options.podAddress !== undefined) {
     if (options.host.startsWith('127.')) server.listenAlso(options.podAddress, port);
-    await ensureKubernetesService(services, {
-      address: options.podAddress,
-      port,
-      serviceCidr: options.serviceCidr,
-    });
+    const place = { address: options.podAddress, port, serviceCidr: options.serviceCidr };
+    await keepKubernetesService(services, place, stopping.signal);
   }
   logger.info(
     {

@@ -3,6 +3,7 @@ import t from 'tap';
 import { makeController } from '../../../controllers/serviceaccounts/index.ts';
 import { authorityCertificate, pod, startApi, type Json } from '../api.ts';
 import { startControllers } from '../controllers.ts';
+import { until } from '../../harness/until.ts';
 
 const MOUNT_PATH = '/var/run/secrets/kubernetes.io/serviceaccount';
 
@@ -94,12 +95,32 @@ t.test('the Service kubernetes', async (t) => {
   const api = await startApi(t, { podAddress: '127.0.0.2', serviceCidr: '10.99.0.0/24' });
   const { body } = await api.get('/api/v1/namespaces/default/services/kubernetes');
   t.match(body.spec, { clusterIP: '10.99.0.1', ports: [{ name: 'https', port: 443, targetPort: api.port }] });
-  const other = await api.another();
-  const slice = (await other.get('/apis/discovery.k8s.io/v1/namespaces/default/endpointslices/kubernetes')).body;
+  const PATH = '/apis/discovery.k8s.io/v1/namespaces/default/endpointslices/kubernetes';
+  const addresses = async (): Promise<string> =>
+    (await api.get(PATH)).body.endpoints.map((endpoint: Json) => endpoint.addresses[0]).join();
+  const slice = (await api.get(PATH)).body;
   t.match(slice.metadata.labels, { 'kubernetes.io/service-name': 'kubernetes' });
-  t.strictSame(slice.ports, [{ name: 'https', port: other.port, protocol: 'TCP' }], 'the server that started last');
+  t.strictSame(slice.ports, [{ name: 'https', port: api.port, protocol: 'TCP' }]);
   t.strictSame(slice.endpoints, [{ addresses: ['127.0.0.2'], conditions: { ready: true } }]);
-  t.match(await api.kubectl('get endpoints kubernetes'), new RegExp(`127.0.0.2:${other.port}`));
+  t.match(await api.kubectl('get endpoints kubernetes'), new RegExp(`127.0.0.2:${api.port}`));
+  const other = await api.another();
+  t.equal((await other.get(PATH)).body.ports[0].port, api.port, 'one on another port leaves it to those who are there');
+
+  const lease = (renewTime: Date): Json => ({
+    apiVersion: 'coordination.k8s.io/v1',
+    kind: 'Lease',
+    metadata: { name: 'apiserver-third', labels: { 'apiserver.kubernetes.io/identity': 'kube-apiserver' } },
+    spec: {
+      holderIdentity: `192.0.2.3:${api.port}`,
+      leaseDurationSeconds: 60,
+      renewTime: renewTime.toISOString().replace('Z', '000Z'),
+    },
+  });
+  const LEASES = '/apis/coordination.k8s.io/v1/namespaces/kube-system/leases';
+  await api.post(LEASES, lease(new Date()));
+  await until('the third server', async () => (await addresses()) === '127.0.0.2,192.0.2.3');
+  await api.put(`${LEASES}/apiserver-third`, lease(new Date(Date.now() - 120_000)));
+  await until('it to be gone', async () => (await addresses()) === '127.0.0.2');
   t.match(
     await api.kubectl('get --raw /readyz --server https://127.0.0.2:' + api.port + ' --tls-server-name localhost'),
     /ok/,
