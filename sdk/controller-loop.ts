@@ -2,6 +2,7 @@
  * Drives one controller while it leads: changes become keys, and each key is observed, reconciled and its plan carried out, over and over until nothing differs. Made by `run.ts`, one for
  * each controller and each time it leads.
  */
+import { setMaxListeners } from 'node:events';
 import type { ApiObject, ObjectMetadata } from '../api-schemas/schema.ts';
 import { MAX_CAUSES, type ObjectKey } from '../event-log/event-log.ts';
 import {
@@ -83,6 +84,8 @@ export class ControllerLoop {
   constructor(options: ControllerLoopOptions) {
     this.#options = options;
     this.#signal = AbortSignal.any([options.signal, this.#abort.signal]);
+    // Each request under way listens to it.
+    setMaxListeners(0, this.#signal);
     this.#queue = new WorkQueue({
       concurrency: options.controller.concurrency ?? DEFAULT_CONCURRENCY,
       work: (work) => this.#attempt(work),

@@ -2,6 +2,7 @@
  * Runs controllers: connects to the event log and the API server, follows what the controllers follow, waits to lead, and drives each. The built-in processes and custom controllers start
  * here and nowhere else.
  */
+import { setMaxListeners } from 'node:events';
 import { openLogReader } from '../event-log/jetstream.ts';
 import type { LogReader } from '../event-log/event-log.ts';
 import type { Client } from './client.ts';
@@ -71,6 +72,8 @@ export async function runControllers(
   await world.filled();
   logger.info({ controllers: names, position: world.position }, 'following the log');
   const stopping = new AbortController();
+  // Each controller of the process waits for it.
+  setMaxListeners(0, stopping.signal);
   const leading = new Set<string>();
   const recorders: EventRecorder[] = [];
   const running = controllers.map((controller) => {

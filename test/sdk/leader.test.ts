@@ -121,6 +121,39 @@ t.test('a leader that was paused does not act when it wakes', async (t) => {
   t.match(await holder(), `_${paused.pid}_`, 'it leads again once the rival is gone');
 });
 
+t.test(
+  'a process of many controllers leads with all of them, or waits with all of them, and warns of nothing',
+  async (t) => {
+    const warnings: string[] = [];
+    const onWarning = (warning: Error): void => void warnings.push(warning.message);
+    process.on('warning', onWarning);
+    t.teardown(() => process.off('warning', onWarning));
+    const names = Array.from({ length: 14 }, (_, index) => `many-${index}`);
+    const controllers = names.map((name) => ({
+      name,
+      resource: CONFIG_MAPS,
+      watches: [],
+      observe: () => undefined,
+      reconcile: () => ({ actions: [] }),
+    }));
+    const first = await cluster.run(controllers, { leaderElection: true, identity: 'first' });
+    await eventually(
+      () => first.leading().length,
+      (count) => count === names.length,
+    );
+    const second = await cluster.run(controllers, { leaderElection: true, identity: 'second' });
+    await sleep(1_000);
+    t.same(second.leading(), [], 'who comes later waits');
+    await first.stop();
+    await eventually(
+      () => second.leading().length,
+      (count) => count === names.length,
+    );
+    await second.stop();
+    t.same(warnings, []);
+  },
+);
+
 t.test('a leader that cannot renew stops acting before its lease runs out, and leads again later', async (t) => {
   const client = new HttpClient({ access: readKubeconfig(kubeconfig), userAgent: 'test' });
   const times = { leaseMs: 6000, renewDeadlineMs: 4000, retryMs: 100 };
