@@ -18,7 +18,8 @@ export interface PrivateEngine {
   readonly host: string;
   /** As a power switch does; its containers go on where they outlive it. */
   kill(signal?: NodeJS.Signals): Promise<void>;
-  start(): Promise<void>;
+  /** As it was told at first, unless told otherwise now: whether its containers outlive it. */
+  start(options?: { readonly liveRestore: boolean }): Promise<void>;
 }
 
 const startLimitMs = 60_000;
@@ -32,12 +33,14 @@ export async function startPrivateEngine(t: Teardown, options: { liveRestore: bo
     ...['--host', host, '--data-root', `${folder}/data`, '--exec-root', `${folder}/exec`],
     ...['--pidfile', `${folder}/docker.pid`, '--bridge', 'none', '--iptables=false'],
     ...['--containerd', containerd.address],
-    ...(options.liveRestore ? ['--live-restore'] : []),
   ];
   let child: ChildProcess | undefined;
-  const start = async (): Promise<void> => {
+  const start: PrivateEngine['start'] = async ({ liveRestore } = options) => {
     const log = createWriteStream(path.join(folder, 'dockerd.log'), { flags: 'a' });
-    const running = spawn('dockerd', flags, { stdio: ['ignore', 'pipe', 'pipe'], detached: true });
+    const running = spawn('dockerd', liveRestore ? [...flags, '--live-restore'] : flags, {
+      stdio: ['ignore', 'pipe', 'pipe'],
+      detached: true,
+    });
     running.stdout.pipe(log, { end: false });
     running.stderr.pipe(log, { end: false });
     child = running;

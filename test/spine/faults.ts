@@ -3,7 +3,7 @@
  * returns what went wrong, as sentences. Used by faults.test.ts and by test/prove/prove-faults.ts.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
-import { deployment, idle } from './manifests.ts';
+import { deployment, idle, serve } from './manifests.ts';
 import { until, type Space } from './stage.ts';
 import { leftovers, Witness, type Testimony } from './witness.ts';
 import { Writer, type WriterReport } from './writers.ts';
@@ -25,11 +25,13 @@ export const REPLICAS = 4;
 export const MINIMUM = 3;
 export const CONVERGE_MS = 90_000;
 
-/** A Deployment that must keep three of four pods available while it rolls. */
-export async function applyRolling(space: Space): Promise<void> {
+/** A Deployment that must keep three of four pods available while it rolls. Asked by exec whether it is ready, or by HTTP: dockerd 20.10 hangs for 20 s over a container in which an exec was under way as it ended. */
+export async function applyRolling(space: Space, { asked = 'exec' }: { asked?: 'exec' | 'http' } = {}): Promise<void> {
   const rollout = { strategy: { rollingUpdate: { maxUnavailable: REPLICAS - MINIMUM, maxSurge: 1 } } };
-  const container = { readinessProbe: { exec: { command: ['true'] }, periodSeconds: 1, timeoutSeconds: 20 } };
-  await space.apply(deployment('web', { replicas: REPLICAS, script: idle, container, rollout }));
+  const how = asked === 'exec' ? { exec: { command: ['true'] } } : { httpGet: { port: 8080 } };
+  const container = { readinessProbe: { ...how, periodSeconds: 1, timeoutSeconds: 20 } };
+  const script = asked === 'exec' ? idle : serve();
+  await space.apply(deployment('web', { replicas: REPLICAS, script, container, rollout }));
   await space.untilRolledOut('web', { timeoutMs: CONVERGE_MS });
 }
 
