@@ -80,10 +80,7 @@ class Decoder implements Pruned {
   #objectField(object: JsonObject, key: string, schema: Schema): void {
     const meta = schema.properties?.[key];
     if (key !== 'metadata' || !meta) return;
-    const { unknown, mistyped } = pruneUnknown(
-      { metadata: object[key] },
-      { type: 'object', properties: { [key]: meta } },
-    );
+    const { unknown, mistyped } = pruneUnknown({ metadata: object[key] }, holderOf(meta));
     const prefix = dotted(this.#path.slice(0, -1));
     const under = (path: string) => (prefix === '' ? path : `${prefix}.${path}`);
     for (const { path, nearest } of unknown)
@@ -102,6 +99,15 @@ class Decoder implements Pruned {
   #report(field: UnknownField): void {
     if (this.unknown.length < MAX_REPORTED) this.unknown.push(field);
   }
+}
+
+const holders = new WeakMap<Schema, Schema>();
+
+/** An object that has metadata and nothing else. */
+function holderOf(metadata: Schema): Schema {
+  let holder = holders.get(metadata);
+  if (!holder) holders.set(metadata, (holder = { type: 'object', properties: { metadata } }));
+  return holder;
 }
 
 const isMisplacedNull = (value: unknown, schema: Schema): boolean => value === null && schema.nullable !== true;

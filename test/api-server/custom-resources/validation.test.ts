@@ -1,6 +1,8 @@
 /**
  * What is judged of custom kinds and their objects, case by case and without a server: structural schemas, values, CEL rules with what they may cost, what an old object is forgiven, and what holds of any schema.
  */
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
 import fc from 'fast-check';
 import t from 'tap';
 import { loadRegistry } from '../../../api-schemas/registry.ts';
@@ -11,7 +13,11 @@ import { pruneUnknown } from '../../../api-server/admission/prune.ts';
 import { validate } from '../../../api-server/admission/validate.ts';
 import { decodeProtobuf, encodeProtobuf } from '../../../api-server/codec/protobuf.ts';
 import { decodeCustom } from '../../../api-server/custom-resources/decode.ts';
+import { present } from '../../../api-server/custom-resources/presentation.ts';
 import { resourceDefinitions } from '../../../api-server/custom-resources/resource-definitions.ts';
+import { ApiDocuments } from '../../../api-server/documents.ts';
+import { decode, makeEntry } from '../../../api-server/store/entry.ts';
+import { toTable } from '../../../api-server/table/table.ts';
 import type { Json } from '../api.ts';
 import { crd, GROUP, object, type CrdOptions } from './custom-cluster.ts';
 
@@ -592,6 +598,44 @@ t.test('an old object is forgiven what it has always been, and nothing else', as
   t.match(written(strict, crontab({ ports: [{ port: 2, name: 'long' }] }), old).faults, [
     /^spec.ports\[0\].name: Too long/,
   ]);
+});
+
+t.test('what is withdrawn leaves nothing behind', async (t) => {
+  setFlagsFromString('--expose-gc');
+  const collectGarbage = runInNewContext('gc') as () => void;
+  const own = loadRegistry();
+  const documents = new ApiDocuments(own);
+  /** Everything that a server does with a kind, until it is gone. */
+  const live = (index: number): WeakRef<object> => {
+    const [plural, kind] = [`things${index}`, `Thing${index}`];
+    const spec = object(
+      { a: { type: 'string', default: 'x', pattern: `^x(${index})?$` } },
+      { 'x-kubernetes-validations': [{ rule: `self.a != 'b${index}'` }] },
+    );
+    const one = kindOf({ plural, kind, spec });
+    own.add(one);
+    documents.get(`/openapi/v3/apis/${GROUP}/v1`);
+    documents.get('/openapi/v2');
+    const entry = makeEntry({
+      key: { group: GROUP, resource: plural, namespace: 'default', name: 'one' },
+      sequence: index + 1,
+      object: { ...crontab({}), kind } as ApiObject,
+      selectableFields: [],
+    });
+    if (!present(one, entry).bytes.includes('"a":"x"')) throw new Error('the default is missing');
+    if (written(one, { ...crontab({}), kind }).faults.length > 0) throw new Error('it should be in order');
+    toTable(one, [decode(entry)], { resourceVersion: '1', includeObject: 'None', nowMs: 0, version: 'v1' });
+    own.remove(GROUP, 'v1', plural);
+    return new WeakRef(one.schema);
+  };
+  const schemas = Array.from({ length: 20 }, (_, index) => live(index));
+  documents.get('/openapi/v3');
+  for (let turn = 0; turn < 5; turn++) {
+    await new Promise((resolve) => setImmediate(resolve));
+    collectGarbage();
+  }
+  const left = schemas.filter((schema) => schema.deref() !== undefined).length;
+  t.ok(left <= 1, `${left} schemas are still held`);
 });
 
 t.test('of any schema: pruning and defaulting twice is once, and what was accepted is accepted again', async (t) => {
