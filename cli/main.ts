@@ -4,7 +4,10 @@ import { parseArgs } from 'node:util';
 import type { PortName } from './instance.ts';
 import { SetUpError } from './set-up/requirement.ts';
 
-const help = `reckon: a Kubernetes-style declarative reconciler built on an event log
+const help = (
+  verbs: readonly string[],
+  examples: readonly string[],
+): string => `reckon: a Kubernetes-style declarative reconciler built on an event log
 
 Usage
   reckon start [flags]              set up, run everything, apply the example, show the log until Ctrl-C
@@ -12,11 +15,14 @@ Usage
   reckon api-server                 run an API server
   reckon projection rebuild         make the projection anew from the log
   reckon set-up                     bring what this machine lacks, and nothing more
-  reckon apply --atomic -f <files>  write several objects, all or none
-  reckon restore <what> --to <moment>   ask again for what was asked for then
-  reckon get|history|diff|why|status|wait   ask the API server about the present and the past; \`reckon why --help\` and so on tell more
+  reckon sql "<statement>"          ask the cluster and its history in SQL (docs/sql.md)
+  reckon tenant create|list|delete  logins to the database that see some namespaces and nothing else
+  reckon completion bash|zsh|fish   completion for your shell: source <(reckon completion bash)
   reckon version                    print the version
   reckon help                       print this
+
+Asking the API server, each with --help
+${verbs.join('\n')}
 
 Flags of start
   --runtime docker|simulated        simulated runs no containers and needs no Docker         (default docker)
@@ -37,8 +43,7 @@ Examples
   npm start -- --runtime simulated --no-hello       without containers
   RECKON_HOME=/tmp/second npm start                 a second instance beside the first
   reckon run deployments replicasets                two controllers, in a process of their own
-  reckon get pods --at 2h                           what ran two hours ago
-  reckon why pod/hello-5d9f-x                       who asked for it, and what became of it
+${examples.map((line) => `  ${line}`).join('\n')}
 `;
 
 const portFlags: Record<string, PortName> = {
@@ -108,14 +113,46 @@ async function main(words: readonly string[]): Promise<number> {
     case 'help':
     case '--help':
     case '-h':
-      process.stdout.write(help);
+      return helpCommand();
+    case '__complete': {
+      const { complete } = await import('./verbs/index.ts');
+      await complete(rest, COMMANDS);
       return 0;
+    }
+    case 'completion': {
+      const { completionScript, SHELLS } = await import('./verbs/completion.ts');
+      const script = completionScript(rest[0]);
+      if (script === undefined || rest.length > 1)
+        throw new UsageError(`\`reckon completion\` wants a shell: ${SHELLS.join(', ')}.`);
+      process.stdout.write(script);
+      return 0;
+    }
     default: {
       const { ask, isVerb } = await import('./verbs/index.ts');
       if (isVerb(command)) return ask(command, rest);
       throw new UsageError(`There is no command \`${command}\`.`);
     }
   }
+}
+
+/** Beside the verbs that ask the API server. */
+const COMMANDS = [
+  'start',
+  'run',
+  'api-server',
+  'projection',
+  'set-up',
+  'sql',
+  'tenant',
+  'completion',
+  'version',
+  'help',
+];
+
+async function helpCommand(): Promise<number> {
+  const { verbExamples, verbLines } = await import('./verbs/index.ts');
+  process.stdout.write(help(verbLines(), verbExamples()));
+  return 0;
 }
 
 async function startCommand(words: readonly string[]): Promise<number> {

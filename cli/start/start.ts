@@ -29,6 +29,7 @@ import { ProcessRecords } from './process-records.ts';
 import { controllerNames, controllerSpecs, ownProcessSpec, projectionName } from './processes.ts';
 import { PROMPT_RESTART, type ProcessSpec } from './supervised-process.ts';
 import { Supervisor } from './supervisor.ts';
+import { writePrograms } from './terminal-programs.ts';
 import { untilStopped } from './until-stopped.ts';
 
 export interface StartOptions {
@@ -63,6 +64,7 @@ export async function start(options: StartOptions): Promise<number> {
   try {
     const found = await setUp({ runtime: options.runtime, hello: options.hello, say });
     const instance = await openInstance({ home, ports: options.ports });
+    const programs = await writePrograms(home);
     const orphans = await records.takeOver();
     if (orphans.length > 0)
       log.note('warn', 'ended what a killed supervisor had left behind', { processes: orphans.join(', ') });
@@ -73,7 +75,10 @@ export async function start(options: StartOptions): Promise<number> {
     });
     process.send?.({ ready: true });
     if (options.hello) await showHello({ instance, found, runtime: options.runtime, say, signal: stopped.signal });
-    else say(`\nReckon runs. kubeconfig: ${kubeconfigFile(home, adminIdentity)}    Ctrl-C stops it.\n`);
+    else
+      say(
+        `\nReckon runs. kubeconfig: ${kubeconfigFile(home, adminIdentity)}    programs: ${programs}    Ctrl-C stops it.\n`,
+      );
     await stopped.asked;
   } catch (error) {
     if (!stopped.signal.aborted) {

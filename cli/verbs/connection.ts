@@ -1,23 +1,16 @@
 /** How the verbs reach the API server: the kubeconfig, context and namespace that kubectl would take, and after those the instance of this folder. Made by `index.ts` for each verb. */
-import { existsSync } from 'node:fs';
-import { homedir } from 'node:os';
-import path from 'node:path';
 import { readKubeconfig } from '../../sdk/kubeconfig.ts';
 import { Transport, type Answer } from '../../sdk/http-transport.ts';
-import { adminIdentity, homeFolder, kubeconfigFile } from '../instance.ts';
+import { kubeconfigFiles } from './kubeconfig-files.ts';
 
 export interface ConnectionOptions {
   readonly kubeconfig?: string | undefined;
   readonly context?: string | undefined;
   readonly namespace?: string | undefined;
+  readonly timeoutMs?: number;
 }
 
 const TIMEOUT_MS = 30_000;
-
-/** Nothing says where the API server is. */
-export class NoKubeconfigError extends Error {
-  override readonly name = 'NoKubeconfigError';
-}
 
 export class Connection {
   /** `-n`, or the context's, or `default`. */
@@ -26,9 +19,9 @@ export class Connection {
 
   /** Throws with a sentence that says what is missing. */
   constructor(options: ConnectionOptions) {
-    const access = readKubeconfig(kubeconfigOf(options.kubeconfig), options.context);
+    const access = readKubeconfig(kubeconfigFiles(options.kubeconfig), options.context);
     this.namespace = options.namespace ?? access.namespace ?? 'default';
-    this.#transport = new Transport({ access, userAgent: 'reckon', timeoutMs: TIMEOUT_MS });
+    this.#transport = new Transport({ access, userAgent: 'reckon', timeoutMs: options.timeoutMs ?? TIMEOUT_MS });
   }
 
   /** Rejects with ApiError and ApiUnreachableError. */
@@ -58,14 +51,3 @@ function searchOf(query: Readonly<Record<string, string | undefined>>): string {
   const given = Object.entries(query).filter((pair): pair is [string, string] => pair[1] !== undefined);
   return given.length === 0 ? '' : `?${new URLSearchParams(given).toString()}`;
 }
-
-function kubeconfigOf(named: string | undefined): string {
-  if (named !== undefined) return named;
-  const listed = (process.env['KUBECONFIG'] ?? '').split(path.delimiter).filter(Boolean);
-  const places = listed.length > 0 ? listed : [ownKubeconfig(), path.join(homedir(), '.kube', 'config')];
-  const found = places.find((file) => existsSync(file));
-  if (found === undefined) throw new NoKubeconfigError(`There is no kubeconfig at ${places.join(' or ')}.`);
-  return found;
-}
-
-const ownKubeconfig = (): string => kubeconfigFile(homeFolder(), adminIdentity);

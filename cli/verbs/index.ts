@@ -8,7 +8,7 @@ import { get } from './get.ts';
 import { history } from './history.ts';
 import { restore } from './restore.ts';
 import { status } from './status.ts';
-import { terminal } from './terminal.ts';
+import { terminal, whileWaiting } from './terminal.ts';
 import type { Verb } from './verb.ts';
 import { wait } from './wait.ts';
 import { why } from './why.ts';
@@ -17,6 +17,20 @@ import { readWords, UsageError } from './words.ts';
 const VERBS: Readonly<Record<string, Verb>> = { apply, get, history, diff, why, restore, status, wait, consumer };
 
 export const isVerb = (name: string): boolean => Object.hasOwn(VERBS, name);
+
+/** A line each, for `reckon help`. */
+export const verbLines = (): string[] =>
+  Object.entries(VERBS).map(([name, { summary }]) => `  ${`reckon ${name}`.padEnd(18)}${summary}`);
+
+/** The first example of each. */
+export const verbExamples = (): string[] => Object.values(VERBS).flatMap(({ examples }) => examples.slice(0, 1));
+
+/** What may come next, one a line; nothing where it cannot be told. */
+export async function complete(words: readonly string[], commands: readonly string[]): Promise<void> {
+  const { candidates } = await import('./complete.ts');
+  const found = await candidates({ verbs: VERBS, commands, words }).catch(() => []);
+  if (found.length > 0) process.stdout.write(`${found.join('\n')}\n`);
+}
 
 export async function ask(name: string, given: readonly string[]): Promise<number> {
   const verb = VERBS[name];
@@ -35,7 +49,7 @@ export async function ask(name: string, given: readonly string[]): Promise<numbe
       context: words.text('context'),
       namespace: words.text('namespace'),
     });
-    await verb.run({ words, connection, screen });
+    await whileWaiting(verb.run({ words, connection, screen }));
     return 0;
   } catch (error) {
     if (error instanceof UsageError) {

@@ -23,6 +23,28 @@ export function terminal(output: NodeJS.WriteStream = process.stdout): Screen {
   };
 }
 
+const PATIENCE_MS = 1_000;
+const TICK_MS = 1_000;
+
+/** Says on the terminal that something takes longer than a second, and how long; nothing where nobody sees it. */
+export async function whileWaiting<T>(work: Promise<T>, output: NodeJS.WriteStream = process.stderr): Promise<T> {
+  if (!output.isTTY) return work;
+  const startedMs = Date.now();
+  let shown = false;
+  const tick = (): void => {
+    shown = true;
+    output.write(`\r… still waiting for the API server, ${Math.round((Date.now() - startedMs) / 1000)} s`);
+    timer = setTimeout(tick, TICK_MS);
+  };
+  let timer = setTimeout(tick, PATIENCE_MS);
+  try {
+    return await work;
+  } finally {
+    clearTimeout(timer);
+    if (shown) output.write('\r\u001b[K');
+  }
+}
+
 /** Left-aligned, three spaces between, as kubectl prints them. */
 export function columns(rows: readonly (readonly string[])[]): string[] {
   const widths: number[] = [];

@@ -8,7 +8,7 @@ export class UsageError extends Error {
 
 type Flags = NonNullable<ParseArgsConfig['options']>;
 
-const SHARED = {
+export const SHARED = {
   namespace: { type: 'string', short: 'n' },
   output: { type: 'string', short: 'o' },
   kubeconfig: { type: 'string' },

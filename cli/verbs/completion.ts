@@ -1,0 +1,30 @@
+/** `reckon completion bash|zsh|fish`: a script that lets the shell ask `reckon __complete` what may come next. */
+
+const SCRIPTS: Readonly<Record<string, string>> = {
+  bash: `# bash completion for reckon:  source <(reckon completion bash)
+_reckon() {
+  local IFS=$'\\n'
+  COMPREPLY=($(reckon __complete "\${COMP_WORDS[@]:1:COMP_CWORD}" 2>/dev/null))
+  [[ \${#COMPREPLY[@]} -eq 1 && \${COMPREPLY[0]} == */ ]] && compopt -o nospace
+  return 0
+}
+complete -o default -F _reckon reckon
+`,
+  zsh: `#compdef reckon
+# zsh completion for reckon:  source <(reckon completion zsh)
+_reckon() {
+  local -a found
+  found=("\${(@f)$(reckon __complete "\${(@)words[2,CURRENT]}" 2>/dev/null)}")
+  compadd -- $found
+}
+compdef _reckon reckon
+`,
+  fish: `# fish completion for reckon:  reckon completion fish | source
+complete -c reckon -f -a '(reckon __complete (commandline -opc)[2..] (commandline -ct) 2>/dev/null)'
+`,
+};
+
+/** Undefined for a shell that there is no script for. */
+export const completionScript = (shell: string | undefined): string | undefined =>
+  shell !== undefined && Object.hasOwn(SCRIPTS, shell) ? SCRIPTS[shell] : undefined;
+export const SHELLS = Object.keys(SCRIPTS);

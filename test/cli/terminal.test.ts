@@ -1,0 +1,205 @@
+/**
+ * `reckon` at the terminal: help with an example for each verb, completion in a real bash, kubectl plugins in a real kubectl, kubeconfigs as kubectl merges them, colour only on a terminal, exit codes. Against one API server.
+ */
+import { mkdir, readFile, writeFile } from 'node:fs/promises';
+import path from 'node:path';
+import t, { type Test } from 'tap';
+import { runCommand, type CommandResult } from '../../cli/set-up/command.ts';
+import { writePrograms } from '../../cli/start/terminal-programs.ts';
+import { completionScript, SHELLS } from '../../cli/verbs/completion.ts';
+import { parse, stringify } from 'yaml';
+import { configMap, startApi, type Api, type Json } from '../api-server/api.ts';
+
+t.setTimeout(60_000);
+
+const root = process.env['RECKON_ROOT'] ?? process.cwd();
+
+interface Terminal {
+  readonly api: Api;
+  readonly bin: string;
+  /** In a real shell, with `bin/` on the PATH. */
+  sh(script: string, environment?: Record<string, string>): Promise<CommandResult>;
+}
+
+async function startTerminal(t: Test): Promise<Terminal> {
+  const api = await startApi(t);
+  const bin = await writePrograms(api.folder);
+  const PATH = `${bin}:${path.dirname(api.kubectlProgram)}:${process.env['PATH']}`;
+  return {
+    api,
+    bin,
+    sh: (script, environment = {}) =>
+      runCommand('bash', ['--norc', '-c', script], {
+        timeoutMs: 30_000,
+        cwd: api.folder,
+        environment: { KUBECONFIG: api.kubeconfig, PATH, ...environment },
+      }),
+  };
+}
+
+t.test('the terminal', async (t) => {
+  const { api, sh } = await startTerminal(t);
+  for (const name of ['shop', 'bank'])
+    await api.post('/api/v1/namespaces', { apiVersion: 'v1', kind: 'Namespace', metadata: { name } });
+  await api.post('/api/v1/namespaces/shop/configmaps', configMap('settings'));
+  await api.post('/api/v1/namespaces/shop/configmaps', configMap('sizes'));
+
+  await t.test('help shows every verb, and each verb examples', async (t) => {
+    const { stdout } = await sh('reckon help');
+    const verbs = [...stdout.matchAll(/^ {2}reckon ([a-z]+) {2,}\S/gm)].map(([, verb]) => verb ?? '');
+    for (const verb of ['apply', 'get', 'history', 'diff', 'why', 'restore', 'status', 'wait', 'consumer']) {
+      t.ok(verbs.includes(verb), verb);
+      t.match(
+        stdout.slice(stdout.indexOf('\nExamples')),
+        new RegExp(`^  reckon ${verb}\\b`, 'm'),
+        `an example of ${verb}`,
+      );
+    }
+    const helps = await Promise.all(['why', 'consumer', 'sql', 'tenant'].map((verb) => sh(`reckon ${verb} --help`)));
+    for (const { code, stdout: help } of helps) t.match({ code, help }, { code: 0, help: /Examples\n {2}reckon/ });
+  });
+
+  await t.test('completion, in a real bash', async (t) => {
+    const complete = async (line: string): Promise<string[]> => {
+      const script = `source <(reckon completion bash)
+        line=${JSON.stringify(line)}; read -ra COMP_WORDS <<< "$line"; [[ $line == *' ' ]] && COMP_WORDS+=('')
+        COMP_CWORD=$(( \${#COMP_WORDS[@]} - 1 )); _reckon; printf '%s\\n' "\${COMPREPLY[@]}"`;
+      return (await sh(script)).stdout.trim().split('\n');
+    };
+    const [verbs, flags, kinds, names, bare, namespaces, contexts, outputs, actions, nothing] = await Promise.all(
+      [
+        'reckon hi',
+        'reckon why --',
+        'reckon get configm',
+        'reckon get -n shop cm/s',
+        'reckon history -n shop cm se',
+        'reckon get pods -n s',
+        'reckon get --context r',
+        'reckon get pods -o ',
+        'reckon consumer r',
+        'reckon get nonsense/x',
+      ].map(complete),
+    );
+    t.strictSame(verbs, ['history']);
+    t.ok(flags?.includes('--namespace') && flags.includes('--kubeconfig'));
+    t.strictSame(kinds, ['configmaps']);
+    t.strictSame(names, ['cm/settings', 'cm/sizes']);
+    t.strictSame(bare, ['settings']);
+    t.strictSame(namespaces, ['shop']);
+    t.strictSame(contexts, ['reckon']);
+    t.strictSame(outputs, ['json', 'name', 'wide', 'yaml']);
+    t.strictSame(actions, ['rotate']);
+    t.strictSame(nothing, [''], 'and silence where nothing fits');
+    t.equal(
+      (
+        await sh('complete -p reckon 2>/dev/null; source <(reckon completion bash); complete -p reckon')
+      ).stdout.includes('-F _reckon reckon'),
+      true,
+    );
+    for (const shell of SHELLS) t.match(completionScript(shell), /reckon __complete/);
+    t.match(await sh('reckon completion tcsh'), { code: 2, stderr: /bash, zsh, fish/ });
+  });
+
+  await t.test('kubectl finds the plugins, and is disturbed by nothing of ours', async (t) => {
+    const listed = await sh('kubectl plugin list');
+    for (const name of ['why', 'history', 'restore', 'consumer'])
+      t.match(listed.stdout, new RegExp(`/kubectl-${name}$`, 'm'));
+    t.notMatch(listed.stderr, /warning/i, 'none stands in the way of a verb of its own');
+    t.match(await sh('kubectl why --help'), { code: 0, stdout: /reckon why/ });
+    const asked = await sh('kubectl why cm/settings -n shop');
+    t.match(asked, { code: 1, stderr: /without a database/ }, 'the words, and the kubeconfig, reach the API server');
+    t.match((await sh('kubectl __complete why -n shop cm/se')).stdout, /^cm\/settings$/m, 'its completion too');
+    const resources = await sh('kubectl api-resources --cache=false');
+    t.equal(resources.code, 0, resources.stderr);
+    t.match(resources.stdout, /^eventconsumers +log\.reckon\.dev\/v1 +true +EventConsumer$/m);
+    t.match(await sh('kubectl explain eventconsumers.spec.plane'), { code: 0, stdout: /status alone/ });
+    t.equal((await sh('kubectl get --raw /openapi/v3/apis/log.reckon.dev/v1')).code, 0);
+  });
+
+  await t.test('kubeconfigs: several merged, contexts, namespaces, tokens in files', async (t) => {
+    const config = parse(await readFile(api.kubeconfig, 'utf8')) as Json;
+    const folder = path.join(api.folder, 'more');
+    await mkdir(folder);
+    const [cluster, user] = [config.clusters[0], config.users[0]];
+    const write = async (name: string, content: Json): Promise<string> => {
+      const file = path.join(folder, name);
+      await writeFile(file, stringify({ apiVersion: 'v1', kind: 'Config', ...content }));
+      return file;
+    };
+    await writeFile(path.join(folder, 'ca.pem'), Buffer.from(cluster.cluster['certificate-authority-data'], 'base64'));
+    const contexts = await write('contexts', {
+      'current-context': 'at-shop',
+      contexts: [
+        { name: 'at-shop', context: { cluster: 'reckon', user: user.name, namespace: 'shop' } },
+        { name: 'at-bank', context: { cluster: 'by-file', user: user.name, namespace: 'bank' } },
+      ],
+    });
+    const clusters = await write('clusters', {
+      clusters: [{ name: 'by-file', cluster: { server: cluster.cluster.server, 'certificate-authority': 'ca.pem' } }],
+    });
+    const KUBECONFIG = [contexts, path.join(folder, 'not-there'), clusters, api.kubeconfig].join(':');
+    for (const words of [
+      'get cm -o name',
+      'get cm -o name --context at-bank',
+      'get cm -o name --context at-bank -n shop',
+      'get cm -o name -n bank',
+    ]) {
+      const [ours, theirs] = await Promise.all([
+        sh(`reckon ${words}`, { KUBECONFIG }),
+        sh(`kubectl ${words}`, { KUBECONFIG }),
+      ]);
+      t.equal(ours.code, theirs.code, words);
+      t.strictSame(
+        ours.stdout
+          .trim()
+          .replaceAll('configmaps/', 'configmap/')
+          .split('\n')
+          .filter((line) => line.startsWith('configmap/')),
+        theirs.stdout.trim().split('\n').filter(Boolean),
+        `as kubectl: ${words}`,
+      );
+    }
+    t.match(await sh('reckon get cm --context nowhere', { KUBECONFIG }), {
+      code: 1,
+      stderr: /no 'nowhere' among its contexts/,
+    });
+    t.match(await sh('reckon get cm', { KUBECONFIG: '/nowhere/at/all' }), { code: 1, stderr: /KUBECONFIG names/ });
+  });
+
+  await t.test('colour on a terminal alone, progress alone there, and exit codes', async (t) => {
+    const onTerminal = (words: string, environment?: Record<string, string>) =>
+      sh(`script -qec ${JSON.stringify(words)} /dev/null`, environment);
+    const words = 'reckon get cm -n shop';
+    t.notMatch((await sh(words)).stdout, /\u001b\[/);
+    if ((await sh('command -v script')).code === 0) {
+      t.match((await onTerminal('reckon tenant --help')).code, 0);
+      t.notMatch((await onTerminal(words, { NO_COLOR: '1' })).stdout, /\u001b\[\d+m/);
+    }
+    const cases: [string, number, RegExp][] = [
+      [words, 0, /^$/],
+      ['reckon get cm nobody -n shop', 1, /NotFound/],
+      ['reckon get sandwiches', 2, /no kind of objects called/],
+      ['reckon get', 2, /--help/],
+      ['reckon nonsense', 2, /no command `nonsense`/],
+      ['reckon get cm --nonsense', 2, /--nonsense/],
+      ['reckon consumer paint billing', 2, /create, list, get, rotate or delete/],
+      ['reckon consumer create billing -n shop', 1, /NATS_CONSUMERS_ACCOUNT/],
+      ['reckon sql', 2, /--help/],
+    ];
+    const outcomes = await Promise.all(cases.map(([command]) => sh(command)));
+    for (const [index, [command, code, said]] of cases.entries()) {
+      t.equal(outcomes[index]?.code, code, `${command}: ${outcomes[index]?.stderr}`);
+      t.match(outcomes[index]?.stderr, said, command);
+    }
+    const away = parse(await readFile(api.kubeconfig, 'utf8')) as Json;
+    away.clusters[0].cluster.server = 'https://127.0.0.1:1';
+    const file = path.join(api.folder, 'away');
+    await writeFile(file, stringify(away));
+    t.match(await sh(words, { KUBECONFIG: file }), { code: 1, stderr: /127\.0\.0\.1:1/ });
+  });
+
+  await t.test('the page on the terminal names the codes', async (t) => {
+    const page = await readFile(path.join(root, 'docs', 'terminal.md'), 'utf8');
+    for (const code of [0, 1, 2]) t.match(page, new RegExp(`\\| \`${code}\` `));
+  });
+});
