@@ -4,6 +4,7 @@
  */
 import { createHash } from 'node:crypto';
 import type { ResourceDefinition, ApiObject } from '../api-schemas/schema.ts';
+import { microTimestamp } from '../api-schemas/timestamps.ts';
 import type { Endpoints, Service } from '../api-schemas/types/core-v1.ts';
 import type { Lease } from '../api-schemas/types/coordination-v1.ts';
 import type { EndpointSlice } from '../api-schemas/types/discovery-v1.ts';
@@ -75,7 +76,7 @@ const lease = (place: ApiServerAddress): ApiObject => ({
   spec: {
     holderIdentity: `${place.address}:${place.port}`,
     leaseDurationSeconds: LEASE_SECONDS,
-    renewTime: `${new Date().toISOString().slice(0, -1)}000Z`,
+    renewTime: microTimestamp(Date.now()),
   },
 });
 

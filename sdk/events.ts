@@ -4,6 +4,7 @@
  */
 import { createHash } from 'node:crypto';
 import type { ApiObject } from '../api-schemas/schema.ts';
+import { timestamp } from '../api-schemas/timestamps.ts';
 import { ApiError, type Client } from './client.ts';
 import type { ActionEvent, EventSource, ResourceRef } from './controller.ts';
 import type { Logger } from './logger.ts';
@@ -80,7 +81,7 @@ export class EventRecorder {
     const message = event.message.slice(0, MAX_MESSAGE_LENGTH);
     const namespace = about.metadata.namespace ?? 'default';
     const name = eventName(about, [type, reason, message, source.component]);
-    const time = `${new Date(atMs).toISOString().slice(0, 19)}Z`;
+    const time = timestamp(atMs);
     const target = { resource: EVENTS, namespace, name };
     const options = { causes, fieldManager: source.component };
     let count = this.#counts.get(name);

@@ -5,6 +5,7 @@
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { ApiObject } from '../api-schemas/schema.ts';
+import { microTimestamp } from '../api-schemas/timestamps.ts';
 import { ApiError, type Client } from './client.ts';
 import type { ResourceRef } from './controller.ts';
 import type { Logger } from './logger.ts';
@@ -175,7 +176,7 @@ export class Leader {
   }
 
   #spec(identity: string, lease: Lease | undefined): NonNullable<Lease['spec']> {
-    const now = microTime();
+    const now = microTimestamp(Date.now());
     const same = lease?.spec?.holderIdentity === identity;
     return {
       holderIdentity: identity,
@@ -193,7 +194,7 @@ export class Leader {
     try {
       await this.#options.client.update<Lease>(LEASES, {
         ...lease,
-        spec: { ...lease.spec, holderIdentity: '', renewTime: microTime() },
+        spec: { ...lease.spec, holderIdentity: '', renewTime: microTimestamp(Date.now()) },
       });
     } catch (error) {
       this.#options.logger.debug(
@@ -203,9 +204,6 @@ export class Leader {
     }
   }
 }
-
-/** Kubernetes' MicroTime. */
-const microTime = (): string => new Date().toISOString().replace('Z', '000Z');
 
 async function pause(delayMs: number, signal: AbortSignal): Promise<void> {
   await sleep(delayMs, undefined, { signal }).catch(() => undefined);

@@ -12,6 +12,7 @@ import { changeObject } from '../verbs/update.ts';
 import { MEMORY_API_VERSION } from '../memory/history.ts';
 import { durableName, durableSpec, resourcesOf, type ConsumerObject } from './event-consumer.ts';
 import { issuersOf, livingConsumers, presentDurable, type ConsumerRoom } from './keeper.ts';
+import { timestamp } from '../../api-schemas/timestamps.ts';
 
 const MIN_LIFETIME_SECONDS = 600;
 const TURN_BYTES = 8;
@@ -32,13 +33,12 @@ export async function credentials(call: Call): Promise<void> {
     durable,
     ...(expiresAtMs !== undefined && { expiresAtMs }),
   });
-  const seconds = (ms: number): string => new Date(ms).toISOString().replace(/\.\d{3}Z$/, 'Z');
   const status = {
     ...(turn !== undefined && { turn }),
     user: issued.user,
     issuer: issued.issuer,
-    issuedAt: seconds(issuedAtMs),
-    ...(expiresAtMs !== undefined && { expiresAt: seconds(expiresAtMs) }),
+    issuedAt: timestamp(issuedAtMs),
+    ...(expiresAtMs !== undefined && { expiresAt: timestamp(expiresAtMs) }),
   };
   const entry = await changeObject(call, (current) => ({ ...(decode(current) as ConsumerObject), status }), {
     verb: 'update',

@@ -7,6 +7,7 @@ import { badRequest, conflict, internal, methodNotAllowed, success } from '../er
 import { sendJson } from '../respond.ts';
 import { decode } from '../store/entry.ts';
 import { changeObject } from '../verbs/update.ts';
+import { timestamp } from '../verbs/write.ts';
 
 export async function binding(call: Call): Promise<void> {
   if (call.target.verb !== 'create') throw methodNotAllowed(call.request.method ?? '');
@@ -39,7 +40,7 @@ export async function binding(call: Call): Promise<void> {
         );
       pod.spec.nodeName = node;
       const conditions = (pod.status?.conditions ?? []).filter(({ type }) => type !== 'PodScheduled');
-      const lastTransitionTime = new Date().toISOString().replace(/\.\d{3}Z$/, 'Z');
+      const lastTransitionTime = timestamp();
       pod.status = {
         ...pod.status,
         conditions: [...conditions, { type: 'PodScheduled', status: 'True', lastTransitionTime }],

@@ -50,7 +50,7 @@ export async function token(call: Call): Promise<void> {
     namespace: target.namespace,
     creationTimestamp: timestamp(),
   } as ApiObject['metadata'];
-  const expirationTimestamp = new Date(expiresAtMs).toISOString().replace(/\.\d{3}Z$/, 'Z');
+  const expirationTimestamp = timestamp(expiresAtMs);
   object['status'] = { token: isDryRun(call) ? '' : issued, expirationTimestamp };
   sendObject(call, object, 201);
 }

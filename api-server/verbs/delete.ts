@@ -15,7 +15,7 @@ import { decode, entryId, type Entry } from '../store/entry.ts';
 import type { Change } from '../store/object-store.ts';
 import { readAtLeast } from './get.ts';
 import { entryFilter } from './list.ts';
-import { isFinished } from './write.ts';
+import { isFinished, timestamp } from './write.ts';
 
 /** meta/v1 DeleteOptions, from the body or the query. */
 export interface DeleteOptions {
@@ -241,6 +241,6 @@ function mark(
   else delete metadata.finalizers;
   if (metadata.deletionTimestamp !== undefined && graceSeconds >= (metadata.deletionGracePeriodSeconds ?? 0)) return;
   if (metadata.deletionTimestamp === undefined && hasGeneration) metadata.generation = (metadata.generation ?? 0) + 1;
-  metadata.deletionTimestamp = new Date(Date.now() + graceSeconds * 1000).toISOString().replace(/\.\d{3}Z$/, 'Z');
+  metadata.deletionTimestamp = timestamp(Date.now() + graceSeconds * 1000);
   metadata.deletionGracePeriodSeconds = graceSeconds;
 }

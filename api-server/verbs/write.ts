@@ -5,6 +5,7 @@
 import { randomUUID } from 'node:crypto';
 import { isDeepStrictEqual } from 'node:util';
 import type { ApiObject, ResourceDefinition } from '../../api-schemas/schema.ts';
+import { timestamp as timestampOf } from '../../api-schemas/timestamps.ts';
 import type { GuardError, Plane, Verb } from '../../event-log/event-log.ts';
 import { applyDefaults } from '../admission/defaults.ts';
 import { validate } from '../admission/validate.ts';
@@ -26,7 +27,7 @@ export const mayTryAgain = (error: GuardError, attempt: number): boolean =>
   attempt < (isAllocationLock(error.key) || isResourceQuota(error.key) ? MAX_SHARED_RETRIES : MAX_RETRIES);
 
 /** The present as API objects hold it: RFC 3339 in whole seconds. */
-export const timestamp = (): string => new Date().toISOString().replace(/\.\d{3}Z$/, 'Z');
+export const timestamp = (ms = Date.now()): string => timestampOf(ms);
 
 /** Server-side apply has computed the field ownership itself; everything else is tracked by comparing. */
 export interface WriteOptions {

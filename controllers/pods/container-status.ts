@@ -1,10 +1,10 @@
 /** One entry of `containerStatuses`, exactly as Kubernetes reports it. Pure; called by pod-status.ts. */
+import { timestamp } from '../../api-schemas/timestamps.ts';
 import type { ContainerState, ContainerStatus } from '../../api-schemas/types/core-v1.ts';
 import { attemptOf } from './labels.ts';
 import type { Observed, ObservedContainer } from './observation.ts';
 import type { SlotPlan } from './plan-slot.ts';
 import { endOf, isFresh, runs, type SlotView } from './slot-view.ts';
-import { formatTime } from './timestamps.ts';
 
 const NEVER = '1970-01-01T00:00:00Z';
 
@@ -18,9 +18,9 @@ export function terminatedState(container: ObservedContainer): NonNullable<Conta
   return {
     containerID: containerId(container),
     exitCode: end.exitCode,
-    finishedAt: formatTime(end.finishedAtMs),
+    finishedAt: timestamp(end.finishedAtMs),
     reason: end.reason,
-    startedAt: end.startedAtMs === 0 ? NEVER : formatTime(end.startedAtMs),
+    startedAt: end.startedAtMs === 0 ? NEVER : timestamp(end.startedAtMs),
     ...(end.message === '' ? {} : { message: end.message }),
   };
 }
@@ -57,7 +57,7 @@ export function containerStatus(options: {
       lastState,
       ready: plan?.ready ?? keepsReady,
       started: plan?.started ?? keepsStarted,
-      state: { running: { startedAt: formatTime(current.startedAtMs ?? current.createdAtMs) } },
+      state: { running: { startedAt: timestamp(current.startedAtMs ?? current.createdAtMs) } },
     };
   }
   const terminated = terminatedState(current);

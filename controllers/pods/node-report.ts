@@ -2,6 +2,7 @@
  * The agent's own Node: registered when it starts, its status written to the log only where it changes, and its heartbeat in PostgreSQL, where it floods no log. Started by index.ts; the `nodes` controller
  * judges a node by the heartbeat.
  */
+import { timestamp } from '../../api-schemas/timestamps.ts';
 import { readFile, statfs } from 'node:fs/promises';
 import type { ApiObject } from '../../api-schemas/schema.ts';
 import type { Node, NodeCondition } from '../../api-schemas/types/core-v1.ts';
@@ -12,7 +13,6 @@ import { sameJson } from '../../sdk/same-json.ts';
 import type { World } from '../../sdk/world.ts';
 import type { AgentState } from '../../state/runtime-state.ts';
 import { NODES } from './sources.ts';
-import { formatTime } from './timestamps.ts';
 
 export const HEARTBEAT_MS = 5_000;
 /** Others write to the Node too: who taints it, for one. */
@@ -240,7 +240,7 @@ function condition(
   const same =
     old !== undefined && old.status === now.status && old.reason === now.reason && old.message === now.message;
   if (same) return old;
-  const time = formatTime(Date.now());
+  const time = timestamp(Date.now());
   const changed = old?.status !== now.status;
   return {
     type,

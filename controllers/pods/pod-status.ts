@@ -1,11 +1,11 @@
 /** A pod's whole status as Kubernetes reports it: phase, conditions, addresses, container statuses. Pure; called by reconcile.ts. */
+import { timestamp } from '../../api-schemas/timestamps.ts';
 import type { ContainerStatus, PodCondition, PodStatus } from '../../api-schemas/types/core-v1.ts';
 import { containerStatus } from './container-status.ts';
 import type { Observed, Pod } from './observation.ts';
 import type { RunningPlan } from './plan-running.ts';
 import { initSlots, isTerminal, specOf } from './pod-shape.ts';
 import type { PodView } from './slot-view.ts';
-import { formatTime } from './timestamps.ts';
 
 type Phase = NonNullable<PodStatus['phase']>;
 
@@ -64,7 +64,7 @@ export function podStatus(input: StatusInput): Record<string, unknown> {
     }),
     hostIP,
     hostIPs,
-    startTime: before.startTime ?? formatTime(observed.nowMs),
+    startTime: before.startTime ?? timestamp(observed.nowMs),
     containerStatuses: mains,
     ...(addresses.length === 0 ? {} : { podIP: addresses[0] ?? '', podIPs: addresses.map((ip) => ({ ip })) }),
     ...(inits.length === 0 ? {} : { initContainerStatuses: inits.map(({ status }) => status) }),
@@ -187,5 +187,5 @@ function readiness(pod: Pod, containersReady: Omit<PodCondition, 'type'>): PodCo
 function stamped(condition: PodCondition, before: readonly PodCondition[], nowMs: number): PodCondition {
   const old = before.find(({ type }) => type === condition.type);
   const same = old !== undefined && old.status === condition.status;
-  return { ...condition, lastTransitionTime: same ? (old.lastTransitionTime ?? formatTime(nowMs)) : formatTime(nowMs) };
+  return { ...condition, lastTransitionTime: same ? (old.lastTransitionTime ?? timestamp(nowMs)) : timestamp(nowMs) };
 }

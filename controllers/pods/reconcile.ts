@@ -2,6 +2,7 @@
  * What is to be done about one pod, and what its status is: a pure function of what was observed. A call takes at most one step for each container; the next step waits for
  * the next observation. Driven by the SDK's loop; tested as a table, and as properties over a simulated engine.
  */
+import { milliseconds } from '../../api-schemas/timestamps.ts';
 import type { Plan } from '../../sdk/controller.ts';
 import { Draft } from './draft.ts';
 import { POD_RESOURCE, type Observed, type ObservedContainer, type Pod, type PodAction } from './observation.ts';
@@ -10,7 +11,6 @@ import { planStop } from './plan-stop.ts';
 import { gracePeriodMs, identityOf, isTerminal, specOf } from './pod-shape.ts';
 import { podStatus } from './pod-status.ts';
 import { describe, isFresh, runs, viewPod, type PodView } from './slot-view.ts';
-import { parseTime } from './timestamps.ts';
 
 /** While the engine is away; it also says so itself when it is back. */
 const RUNTIME_RETRY_MS = 5_000;
@@ -48,7 +48,7 @@ function finish(draft: Draft, status?: Record<string, unknown>): Plan<PodAction>
 function planAlive(context: Context): Plan<PodAction> {
   const { pod, observed, view, draft } = context;
   const seconds = specOf(pod).activeDeadlineSeconds;
-  const startedAtMs = parseTime(pod.status?.startTime);
+  const startedAtMs = milliseconds(pod.status?.startTime);
   if (seconds !== undefined && startedAtMs !== undefined) {
     const deadlineMs = startedAtMs + seconds * 1000;
     if (deadlineMs <= draft.nowMs) {
@@ -74,7 +74,7 @@ function planTerminal(context: Context): Plan<PodAction> {
 function planDeletion(context: Context): Plan<PodAction> {
   const { pod, observed, view, draft } = context;
   const because = 'the pod is being deleted';
-  const deadlineMs = parseTime(pod.metadata.deletionTimestamp) ?? draft.nowMs;
+  const deadlineMs = milliseconds(pod.metadata.deletionTimestamp) ?? draft.nowMs;
   const graceMs = gracePeriodMs(pod);
   const ended = planStopAll({ ...context, deadlineMs: graceMs === 0 ? draft.nowMs : deadlineMs, because });
   if (!ended) return finish(draft, podStatus({ pod, observed, view }));
