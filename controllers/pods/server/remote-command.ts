@@ -124,14 +124,13 @@ async function forward(source: Readable, target: Writable | undefined): Promise<
   else source.resume();
 }
 
-async function resizeAsAsked(sizes: Readable, session: Session): Promise<void> {
+async function resizeAsAsked(source: Readable, session: Session): Promise<void> {
   let text = '';
-  for await (const chunk of sizes) {
+  for await (const chunk of source) {
     text = (text + String(chunk)).slice(-MAX_SIZE_TEXT);
-    const last = text.match(/\{[^{}]*\}/g)?.at(-1);
-    if (last === undefined) continue;
+    const sizes = (text.match(/\{[^{}]*\}/g) ?? []).flatMap((each) => parseSize(each) ?? []);
     text = text.slice(text.lastIndexOf('}') + 1);
-    const size = parseSize(last);
+    const size = sizes.at(-1);
     if (size) await resize(session, size);
   }
 }

@@ -22,7 +22,8 @@ import {
 } from './port-forward.ts';
 import { COMMAND_PROTOCOL, runOverChannels, runOverSpdy, type RemoteCommand } from './remote-command.ts';
 
-const MAX_MESSAGE_BYTES = 1 << 20;
+/** Some clients send all of a command's input as one message. */
+const MAX_MESSAGE_BYTES = 32 << 20;
 /** A client that is gone without a word is noticed by writing to it. */
 const PING_MS = 30_000;
 const DIAL_TIMEOUT_MS = 10_000;
