@@ -68,18 +68,36 @@ class Walk {
     this.#fields = fields;
   }
 
-  /** The first cause that a record names is what it answers to; the others, what made it answer just then, stand beside it. */
+  /** One of the causes that a record names is what it answers to; the others, what made it answer just then, stand beside it. */
   async from(record: OpenVersion): Promise<readonly Step[]> {
     const steps: Step[] = [];
     let next: OpenVersion | undefined = record;
     while (next && steps.length < MAX_STEPS) {
-      const [cause, ...others]: readonly number[] = next.causes.filter((each) => each < next!.sequence);
+      const causes: readonly number[] = next.causes.filter((each) => each < next!.sequence);
+      const cause: number | undefined = await this.#decisive(next, causes);
+      const others = causes.filter((each) => each !== cause);
       const also = await Promise.all(others.map((sequence) => this.#beside(sequence)));
       steps.push(await this.#step(next, also));
       if (cause === undefined) break;
       next = await this.#readable(cause, steps);
     }
     return steps;
+  }
+
+  /** The first cause, which is what is wanted; but what ends for another's end, such as an owner's, answers to that. */
+  async #decisive(record: OpenVersion, causes: readonly number[]): Promise<number | undefined> {
+    const [first, ...others] = causes;
+    if (answersToSilence(record)) return undefined;
+    if (first === undefined || others.length === 0 || !isEnding(record)) return first;
+    const own = (key: ObjectKey): boolean =>
+      key.name === record.key.name && key.resource === record.key.resource && key.group === record.key.group;
+    const wanted = await this.#past.recordAt(first);
+    if (!wanted || !own(wanted.key) || isEnding(wanted)) return first;
+    for (const other of others) {
+      const cause = await this.#past.recordAt(other);
+      if (cause && !own(cause.key) && isEnding(cause)) return other;
+    }
+    return first;
   }
 
   /** Undefined, with the step that says so, where the chain cannot be told further. */
@@ -105,6 +123,13 @@ class Walk {
   }
 }
 
+/** What is said of a node that is not heard of answers to no record, whatever was wanted of the node before. */
+const answersToSilence = ({ key, actor }: OpenVersion): boolean =>
+  key.group === '' && key.resource === 'nodes' && actor === 'system:controller:nodes';
+
+const isEnding = ({ verb, object }: OpenVersion): boolean =>
+  verb === 'delete' || object.metadata.deletionTimestamp !== undefined;
+
 /** The record by which the object's end was asked for: the first with a deletion time, else the tombstone. */
 async function deletionOf(past: Past, key: ObjectKey, last: OpenVersion): Promise<OpenVersion | undefined> {
   if (last.verb !== 'delete' && !last.object.metadata.deletionTimestamp) return undefined;
@@ -129,20 +154,40 @@ interface LastStatus {
   readonly reason?: string;
   readonly message?: string;
   readonly conditions?: readonly Condition[];
-  readonly containerStatuses?: readonly {
-    readonly name: string;
-    readonly state?: { readonly waiting?: { readonly reason?: string; readonly message?: string } };
-  }[];
+  readonly containerStatuses?: readonly ContainerState[];
+  readonly initContainerStatuses?: readonly ContainerState[];
 }
+
+interface ContainerState {
+  readonly name: string;
+  readonly ready?: boolean;
+  readonly started?: boolean;
+  readonly state?: {
+    readonly waiting?: { readonly reason?: string; readonly message?: string };
+    readonly running?: object;
+  };
+}
+
+/** Conditions that complain when they hold; the others complain when they do not. */
+const BAD_WHEN_TRUE: ReadonlySet<string> = new Set([
+  ...['ReplicaFailure', 'DisruptionTarget', 'Failed', 'FailureTarget'],
+  ...['DiskPressure', 'MemoryPressure', 'PIDPressure', 'NetworkUnavailable'],
+]);
 
 /** What the object's last status complains of. */
 function stateOf(object: ApiObject): Record<string, unknown> {
   const status = (object['status'] ?? {}) as LastStatus;
-  const waiting = (status.containerStatuses ?? []).flatMap(({ name, state }) =>
-    state?.waiting ? [{ container: name, ...state.waiting }] : [],
+  const waiting = [...(status.initContainerStatuses ?? []), ...(status.containerStatuses ?? [])].flatMap(
+    (container) => {
+      const complaint = container.state?.waiting ?? unprobed(object, container);
+      return complaint ? [{ container: container.name, ...complaint }] : [];
+    },
   );
   const conditions = (status.conditions ?? [])
-    .filter(({ status: holds, message, reason }) => holds !== 'True' && (message || reason))
+    .filter(
+      ({ type, status: holds, message, reason }) =>
+        BAD_WHEN_TRUE.has(type) === (holds === 'True') && (message || reason),
+    )
     .map(({ type, status: holds, reason, message }) => ({ type, status: holds, reason, message }));
   const { phase, reason, message } = status;
   return {
@@ -152,6 +197,18 @@ function stateOf(object: ApiObject): Record<string, unknown> {
     ...(conditions.length > 0 && { conditions }),
     ...(waiting.length > 0 && { waiting }),
   };
+}
+
+/** What a container that runs has still to show. */
+function unprobed(object: ApiObject, { name, ready, started, state }: ContainerState) {
+  if (!state?.running) return undefined;
+  const { containers = [] } = (object['spec'] ?? {}) as { containers?: { name: string; [probe: string]: unknown }[] };
+  const spec = containers.find((each) => each.name === name);
+  if (spec?.['startupProbe'] && started === false)
+    return { reason: 'NotStarted', message: 'its startup probe has not succeeded' };
+  if (spec?.['readinessProbe'] && ready === false)
+    return { reason: 'NotReady', message: 'its readiness probe does not succeed' };
+  return undefined;
 }
 
 async function containersOf(

@@ -37,13 +37,14 @@ export async function eviction(call: Call): Promise<void> {
     throw badRequest('the namespace of the provided object does not match the namespace sent on the request');
   const options = optionsOf(call, (body['deleteOptions'] ?? {}) as DeleteOptions);
 
+  const reasoned: Call = { ...call, reason: { because: 'its eviction was asked for', ...call.reason } };
   for (let attempt = 0; ; attempt++) {
     // Pods and budgets stand in one stream: both are as new as the log.
     await services.store.current(definition);
     const entry = services.store.cache(definition).get(entryId(keyOf(call)));
     if (!entry) throw notFound(definition, target.name);
     const spent = spend(call, budgets, entry);
-    const { change } = deletionOf(call, entry, options, isProtected(entry) ? markDisrupted : undefined);
+    const { change } = deletionOf(reasoned, entry, options, isProtected(entry) ? markDisrupted : undefined);
     if (!change || options.dryRun?.includes('All')) break;
     try {
       if (spent) await services.store.transaction([spent, change]);

@@ -72,7 +72,9 @@ function complaintsOf({ conditions = [], waiting = [] }: Why['state']): string[]
   const told = (what: string, reason?: string, message?: string): string =>
     [what, reason, message].filter(Boolean).join(': ');
   return [
-    ...conditions.map(({ type, reason, message }) => told(`not ${type}`, reason, message)),
+    ...conditions.map(({ type, status, reason, message }) =>
+      told(status === 'True' ? type : `not ${type}`, reason, message),
+    ),
     ...waiting.map(({ container, reason, message }) => told(container, reason, message)),
   ];
 }
@@ -106,10 +108,16 @@ function stepLines(step: Step, screen: Screen): string[] {
   ];
 }
 
-const BAD = new Set(['oom', 'exited', 'dead', 'unhealthy', 'evicted']);
+const BAD = new Set(['oom', 'killing', 'exited', 'dead', 'unhealthy', 'evicted']);
+
+const WORDS: Readonly<Record<string, string>> = {
+  oom: 'killed: out of memory',
+  stopping: 'is told to stop',
+  killing: 'is killed',
+};
 
 function eventLine({ time, kind, node, containerName, exitCode, message }: Happened, screen: Screen): string {
-  const word = kind === 'oom' ? 'killed: out of memory' : kind;
+  const word = WORDS[kind] ?? kind;
   const code = exitCode === undefined ? '' : `, exit code ${exitCode}`;
   const isBad = BAD.has(kind) && exitCode !== 0;
   const text = `${containerName ?? 'sandbox'} ${isBad ? screen.paint('red', word + code) : word + code}`;

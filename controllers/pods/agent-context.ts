@@ -6,6 +6,7 @@ import type { World } from '../../sdk/world.ts';
 import type { AddressPool } from './addresses.ts';
 import type { DownwardFacts } from './downward.ts';
 import { INSTANCE_LABEL } from './labels.ts';
+import type { Notes } from './notes.ts';
 import { POD_RESOURCE, type Pod } from './observation.ts';
 import { specOf } from './pod-shape.ts';
 import type { PodNetwork } from './pod-network.ts';
@@ -23,6 +24,8 @@ export interface AgentContext {
   readonly sources: Sources;
   readonly tokens: PodTokens;
   readonly world: World;
+  /** What is done to containers, and why, for the record. */
+  readonly notes: Notes;
   readonly logger: Logger;
   readonly instance: string;
   readonly nodeName: string;

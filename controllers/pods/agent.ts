@@ -14,6 +14,7 @@ import { instanceLabels, type AgentContext } from './agent-context.ts';
 import { AddressPool } from './addresses.ts';
 import { ADDRESS_LABEL, CONTAINER_LABEL, NODE_LABEL, POD_UID_LABEL, podOf } from './labels.ts';
 import { POD_RESOURCE, type Observed, type Pod, type PodAction, type RuntimeAction } from './observation.ts';
+import { Notes } from './notes.ts';
 import { Operations } from './operations.ts';
 import { PodObserver } from './observe.ts';
 import { VolumeNews } from './persistent-volumes.ts';
@@ -172,6 +173,7 @@ export class NodeAgent {
       sources: new Sources({ world, client, tokens }),
       tokens,
       world,
+      notes: new Notes(),
       logger,
       instance: options.instance,
       nodeName: options.nodeName,

@@ -99,6 +99,16 @@ export class Operations {
         return;
       case 'signal-container':
         this.signals.set(action.containerId, { signal: action.signal, atMs: this.#context.now() });
+        this.#context.notes.add({
+          kind: action.signal === 'kill' ? 'killing' : 'stopping',
+          containerId: action.containerId,
+          podUid: action.uid,
+          podNamespace: key.namespace,
+          podName: key.name,
+          containerName: action.container,
+          message: action.because,
+          causes,
+        });
         void this.#signal(action.containerId, action.signal).catch((error: unknown) => {
           this.#context.logger.warn(
             { pod: where, container: action.container, err: error },

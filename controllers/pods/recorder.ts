@@ -59,12 +59,13 @@ export class RuntimeRecorder {
   }
 
   async #tick(): Promise<void> {
-    const { cache, now, logger } = this.#context;
+    const { cache, nodeName, notes, now, logger } = this.#context;
     if (now() < this.#restUntilMs || !cache.available) return;
     if (now() - this.#lastSnapshotMs >= SNAPSHOT_MS) this.#snapshotDue = true;
-    if (!this.#snapshotDue && cache.changes === this.#seen) return;
+    if (!this.#snapshotDue && cache.changes === this.#seen && notes.isEmpty) return;
     const seen = cache.changes;
     try {
+      await notes.write((note) => this.#state.recordEvent(nodeName, note));
       await (this.#snapshotDue ? this.#snapshot() : this.#changes());
       this.#seen = seen;
       if (this.#failing) logger.info('what is on the node is recorded again');

@@ -11,6 +11,8 @@ import { momentWord } from '../../cli/verbs/words.ts';
 import type { Json } from '../api-server/api.ts';
 import { serverAddresses } from '../harness/servers.ts';
 import { startReckon, type RunningReckon } from '../harness/start-reckon.ts';
+import { askWhy } from './ask-why.ts';
+import { FAULTS } from './scripted-faults.ts';
 
 t.setTimeout(120_000);
 
@@ -176,6 +178,17 @@ t.test('a user asks at the terminal', async (t) => {
     t.equal(never.code, 1);
     t.match(never.stderr, /deployments is at \d+, nobody follows as cooks; the newest revision is \d+/);
     t.equal((await say('wait')).code, 2);
+  });
+
+  await t.test('what goes wrong is explained, after its Events are gone', async (t) => {
+    const shown = [
+      ...['a pod that a user deleted', 'fewer replicas', 'an owner that was deleted', 'a namespace that was deleted'],
+      ...['a quota that is used up', 'a ConfigMap that is missing'],
+    ];
+    const faults = FAULTS.filter(({ what }) => shown.includes(what));
+    t.equal(faults.length, shown.length);
+    const complaints = await Promise.all(faults.map((fault) => askWhy(reckon, fault)));
+    faults.forEach(({ what }, index) => t.strictSame(complaints[index], [], what));
   });
 
   await t.test('every example of the page', async (t) => {
