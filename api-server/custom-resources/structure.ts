@@ -130,6 +130,8 @@ function checkNumber({ schema, path }: Place, value: number, faults: Fault[]): v
   if (maximum !== undefined && (exclusiveMaximum ? value >= maximum : value > maximum))
     say(`less than ${exclusiveMaximum ? '' : 'or equal to '}${maximum}`);
   if (multipleOf !== undefined && !isMultiple(value, multipleOf)) say(`a multiple of ${multipleOf}`);
+  if (schema.type === 'integer' && !Number.isSafeInteger(value))
+    faults.push(invalid(path, value, `${path} in body is too large to be kept exactly: at most 2^53 - 1 either way`));
   const range = Object.hasOwn(RANGES, format) ? RANGES[format] : undefined;
   if (range && (value < range[0] || value > range[1]))
     faults.push(typeInvalid(path, value, `${path} in body must be of type ${format}: ${value}`));

@@ -282,6 +282,54 @@ t.test('names belong to who asked first', async (t) => {
   );
 });
 
+t.test('outside of namespaces, from a manifest as generators write them', async (t) => {
+  const name = `planets.${GROUP}`;
+  const definition = crd({
+    plural: 'planets',
+    kind: 'Planet',
+    scope: 'Cluster',
+    spec: object({
+      moons: { type: 'array', items: object({ name: { type: 'string' }, size: { type: 'integer' } }) },
+    }),
+    version: {
+      additionalPrinterColumns: [
+        { name: 'Last', type: 'string', jsonPath: '.spec.moons[-1:].name' },
+        { name: 'Big', type: 'string', jsonPath: '.spec.moons[?(@.size>5)].name' },
+        { name: 'Label', type: 'string', jsonPath: ".metadata.labels['a.b/c']" },
+        { name: 'Any', type: 'integer', jsonPath: '..size' },
+      ],
+    },
+  });
+  const generated = {
+    ...definition,
+    metadata: { ...definition.metadata, creationTimestamp: null },
+    status: { acceptedNames: { kind: '', plural: '' }, conditions: [], storedVersions: [] },
+  };
+  await api.kubectl('apply -f -', { input: generated });
+  await established(api, name);
+  const before = (await api.get(`${CRDS}/${name}`)).body;
+  t.strictSame(before.status.storedVersions, ['v1'], 'a status in the manifest is not heeded');
+  await api.kubectl('apply -f -', { input: generated });
+  t.strictSame((await api.get(`${CRDS}/${name}`)).body, before, 'applied again, nothing changes');
+  const planets = `/apis/${GROUP}/v1/planets`;
+  const moons = [
+    { name: 'io', size: 3 },
+    { name: 'callisto', size: 9 },
+    { name: 'europa', size: 4 },
+  ];
+  const made = await api.post(planets, {
+    apiVersion: `${GROUP}/v1`,
+    kind: 'Planet',
+    metadata: { name: 'jupiter', labels: { 'a.b/c': 'x' } },
+    spec: { moons },
+  });
+  t.equal(made.status, 201);
+  t.equal(made.body.metadata.namespace, undefined);
+  t.match(await api.kubectl('get planets'), /^NAME +LAST +BIG +LABEL +ANY\njupiter +europa +callisto +x +3\n$/);
+  t.equal((await api.get(`/apis/${GROUP}/v1/namespaces/default/planets`)).status, 404);
+  await api.delete(`${CRDS}/${name}`);
+});
+
 t.test('several versions', async (t) => {
   const spec = object({ size: { type: 'integer' } });
   const newer = object({ size: { type: 'integer', default: 5 }, shape: { type: 'string', default: 'round' } });

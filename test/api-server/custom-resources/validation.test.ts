@@ -339,6 +339,7 @@ t.test('values', async (t) => {
     ['share', 0.25, /should be a multiple of 0.1/],
     ['count', 1.5, /must be of type integer: "number"/],
     ['count', 3e9, /must be of type int32/],
+    ['list', [2 ** 53], /too large to be kept exactly/],
     ['port', 1.5, /must be of type integer or string/],
     ['address', '10.0.0.256', /must be of type ipv4: "10.0.0.256"/],
     ['day', '2023-02-29', /must be of type date/],
