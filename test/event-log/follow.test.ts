@@ -107,6 +107,8 @@ t.test('a follower sees every record once and in order while the server dies and
       );
     }
   };
+  // A snapshot that begins later rightly lacks what has been superseded by then.
+  await eventually(() => live.yields.length > 0, 'the snapshot of the empty log');
   await write(200);
   for (const how of ['kill', 'stop', 'kill'] as const) {
     const writing = write(200);
