@@ -39,6 +39,15 @@ export async function sqlCommand(given: readonly string[]): Promise<number> {
       screen.write(help);
       return 0;
     }
+    const form = FORMS[words.text('output') ?? 'table'];
+    if (!form) throw new UsageError(`-o is table, json or csv, not '${words.text('output')}'.`);
+    const text = words.has('psql') ? '' : await statementOf(words.names, words.text('file'));
+    const timeoutMs = 1000 * secondsOf(words.text('timeout'));
+    const url = words.text('database') ?? databaseUrl(await loadInstance(homeFolder()), 'reader');
+    if (words.has('psql')) {
+      screen.write(`${url}${url.includes('?') ? '&' : '?'}options=-csearch_path%3Dreckon`);
+      return 0;
+    }
     for (const line of form(await askSql(url, text, { timeoutMs }))) screen.write(line);
     return 0;
   } catch (error) {

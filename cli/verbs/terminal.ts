@@ -19,7 +19,7 @@ export function terminal(output: NodeJS.WriteStream = process.stdout): Screen {
   const coloured = output.isTTY && !process.env['NO_COLOR'];
   return {
     write: (line) => void output.write(`${line}\n`),
-    paint: (style, text) => (coloured ? styleText(style, text) : text),
+    paint: (style, text) => (coloured ? styleText(style, text, { validateStream: false }) : text),
   };
 }
 
