@@ -164,19 +164,17 @@ export class Publisher {
     const id = this.#context.newId();
     const last = members.length;
     let sequence = 0;
-    let commit: Promise<PublishAnswer> = Promise.reject(new NoResponderError('not connected to NATS'));
-    commit.catch(() => undefined);
-    if (!connection.connected) return commit;
     for (const member of members) {
+      if (!connection.connected) break;
       sequence += 1;
       const headers = messageHeaders(member, { id, sequence, commit: sequence === last });
       if (sequence === last)
-        commit = connection
+        return connection
           .request(member.subject, member.payload, { timeoutMs, headers })
           .then(parseAnswer<PublishAnswer>);
-      else connection.publish(member.subject, member.payload, { headers });
+      connection.publish(member.subject, member.payload, { headers });
     }
-    return commit;
+    return Promise.reject(new NoResponderError('not connected to NATS'));
   }
 
   /** JetStream shows a batch to consumers before it is durable; our own follower waits for the acknowledgement. */

@@ -249,16 +249,24 @@ function endsPull(headers: MsgHdrs): boolean {
 }
 
 /** `$JS.ACK.<stream>.<consumer>.<times>.<stream sequence>.<consumer sequence>.<time>.<pending>`, or with domain and account in front (ADR-15). */
+/** The client looks through all names for each that it is asked for, and a record is asked for a dozen. */
+function headerValues({ headers }: Msg): ReadonlyMap<string, string> {
+  const values = new Map<string, string>();
+  for (const [name, [first = '']] of headers ?? []) values.set(name, first);
+  return values;
+}
+
 function toDelivery(message: Msg): Delivery & { consumerSequence: number } {
   const tokens = (message.reply ?? '').split('.');
   const at = tokens.length > 9 ? 7 : 5;
+  let values: ReadonlyMap<string, string> | undefined;
   return {
     sequence: Number(tokens[at]),
     consumerSequence: Number(tokens[at + 1]),
     storedAtMs: Math.floor(Number(tokens[at + 2]) / NANOSECONDS_PER_MS),
     pending: Number(tokens[at + 3]),
     subject: message.subject,
-    header: (name) => message.headers?.get(name),
+    header: (name) => (values ??= headerValues(message)).get(name),
     data: message.data,
   };
 }
