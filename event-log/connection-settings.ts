@@ -43,6 +43,11 @@ export interface ServerAddress {
   readonly port: number;
 }
 
+const DEFAULT_OPEN_TIMEOUT_MS = 30_000;
+
+export const openTimeoutOf = ({ openTimeoutMs }: ConnectionSettings): number =>
+  openTimeoutMs ?? DEFAULT_OPEN_TIMEOUT_MS;
+
 const DEFAULT_PORT = 4222;
 
 /** Those of the settings, and others of which they have told, given as `host:port`. */

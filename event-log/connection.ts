@@ -8,12 +8,11 @@ import { createInbox } from 'nats';
 import type { Msg, MsgHdrs, NatsConnection, PublishOptions, Subscription, SubscriptionOptions } from 'nats';
 import { LogUnavailableError } from './event-log.ts';
 import { JetStreamError, NoAnswerError, NoResponderError, describe, isPassing, parseAnswer } from './answers.ts';
-import { OldServerError, inboxPrefixOf, refuseOldServer, silentLogger } from './connection-settings.ts';
+import { OldServerError, inboxPrefixOf, openTimeoutOf, refuseOldServer, silentLogger } from './connection-settings.ts';
 import type { ConnectionSettings, LogLogger } from './connection-settings.ts';
 import { dial } from './dial.ts';
 import { sleep } from './sleep.ts';
 
-const DEFAULT_OPEN_TIMEOUT_MS = 30_000;
 const SWEEP_MS = 50;
 export const API_TIMEOUT_MS = 5_000;
 
@@ -57,7 +56,7 @@ export class LogConnection {
 
   static async open(settings: ConnectionSettings): Promise<LogConnection> {
     const logger = settings.logger ?? silentLogger;
-    const deadline = Date.now() + (settings.openTimeoutMs ?? DEFAULT_OPEN_TIMEOUT_MS);
+    const deadline = Date.now() + openTimeoutOf(settings);
     for (;;) {
       try {
         const nats = await dial(settings);

@@ -5,12 +5,13 @@
  */
 import type { SubscriptionOptions } from 'nats';
 import { ERROR, JetStreamError, describe } from './answers.ts';
-import { LogConnection } from './connection.ts';
+import type { LogConnection } from './connection.ts';
 import type { ConnectionSettings } from './connection-settings.ts';
+import { openForStream } from './open.ts';
 import type { FollowFilter, Plane } from './event-log.ts';
 import type { Closable } from './jetstream.ts';
 import { CONSUMER_SERVICE } from './nats-accounts.ts';
-import { awaitStream, streamInfo } from './streams.ts';
+import { streamInfo } from './streams.ts';
 import { DEFAULT_PREFIX, consumerSubjects, streamNames } from './subjects.ts';
 import type { StreamNames } from './subjects.ts';
 
@@ -80,19 +81,11 @@ const OWNER = 'reckon-consumer';
 const FROM = 'reckon-from';
 const ACK_WAIT_NS = 60_000_000_000;
 const MAX_UNACKNOWLEDGED = 1_000;
-const OPEN_TIMEOUT_MS = 30_000;
 
 /** For the API server; waits until the log is there. */
 export async function openDurables(options: ConnectionSettings & { readonly prefix?: string }): Promise<Durables> {
   const names = streamNames(options.prefix);
-  const connection = await LogConnection.open(options);
-  try {
-    await awaitStream(connection, names.log, options.openTimeoutMs ?? OPEN_TIMEOUT_MS);
-  } catch (error) {
-    await connection.close();
-    throw error;
-  }
-  return new JetStreamDurables(connection, names);
+  return new JetStreamDurables(await openForStream(options, names.log), names);
 }
 
 class JetStreamDurables implements Durables {

@@ -14,18 +14,18 @@ import type {
   ObjectKey,
   Write,
 } from './event-log.ts';
-import { LogConnection } from './connection.ts';
+import type { LogConnection } from './connection.ts';
 import type { ConnectionSettings } from './connection-settings.ts';
 import { follow } from './follow.ts';
 import { readFollowers } from './followers.ts';
 import { DEFAULT_TUNING, GroupCommit } from './group-commit.ts';
 import type { GroupCommitTuning } from './group-commit.ts';
+import { openForStream, openWithStreams } from './open.ts';
 import { Publisher } from './publisher.ts';
 import { StreamReader } from './reader.ts';
 import { toOutgoing } from './record.ts';
 import type { StreamKind } from './record.ts';
 import { Settle } from './settle.ts';
-import { awaitStream, ensureStreams } from './streams.ts';
 import { streamNames } from './subjects.ts';
 import type { StreamNames } from './subjects.ts';
 import { Unacknowledged } from './unacknowledged.ts';
@@ -51,37 +51,18 @@ export interface Closable {
 }
 
 const DEFAULT_TIMEOUT_MS = 10_000;
-const DEFAULT_OPEN_TIMEOUT_MS = 30_000;
 
 /** Creates the streams where they are missing. Rejects with LogUnavailableError when NATS cannot be reached in time, with a plain Error when it is too old. */
 export async function openEventLog(options: OpenEventLogOptions): Promise<EventLog & Closable> {
   const names = streamNames(options.prefix);
-  const connection = await LogConnection.open(options);
-  try {
-    await ensureStreams(connection, {
-      names,
-      replicas: options.replicas ?? 1,
-      timeoutMs: options.openTimeoutMs ?? DEFAULT_OPEN_TIMEOUT_MS,
-    });
-  } catch (error) {
-    await connection.close();
-    throw error;
-  }
-  return new JetStreamLog(connection, names, options);
+  return new JetStreamLog(await openWithStreams(options), names, options);
 }
 
 /** For a process whose NATS user may not publish. Waits until the stream is there. */
 export async function openLogReader(options: OpenLogOptions): Promise<LogReader & Closable> {
   const names = streamNames(options.prefix);
-  const connection = await LogConnection.open(options);
-  const reader = new StreamReader(connection, names, options.stream);
-  try {
-    await awaitStream(connection, reader.stream, options.openTimeoutMs ?? DEFAULT_OPEN_TIMEOUT_MS);
-  } catch (error) {
-    await connection.close();
-    throw error;
-  }
-  return new JetStreamReader(connection, reader);
+  const connection = await openForStream(options, names[options.stream]);
+  return new JetStreamReader(connection, new StreamReader(connection, names, options.stream));
 }
 
 class JetStreamReader implements LogReader, Closable {

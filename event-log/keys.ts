@@ -6,12 +6,12 @@ import { randomBytes } from 'node:crypto';
 import { headers as natsHeaders } from 'nats';
 import { LogUnavailableError } from './event-log.ts';
 import { ERROR, JetStreamError, NoAnswerError, NoResponderError, describe, isPassing, parseAnswer } from './answers.ts';
-import { LogConnection } from './connection.ts';
+import type { LogConnection } from './connection.ts';
 import { sleep } from './sleep.ts';
 import type { ConnectionSettings } from './connection-settings.ts';
+import { openWithStreams } from './open.ts';
 import { PullConsumer } from './pull-consumer.ts';
 import { HEADER } from './record.ts';
-import { ensureStreams } from './streams.ts';
 import { keySubject, streamNames, unescapeToken } from './subjects.ts';
 import type { StreamNames } from './subjects.ts';
 import type { Closable } from './jetstream.ts';
@@ -39,18 +39,7 @@ const RETRY_MS = 100;
 
 export async function openSecretKeys(options: OpenKeysOptions): Promise<SecretKeys & Closable> {
   const names = streamNames(options.prefix);
-  const connection = await LogConnection.open(options);
-  try {
-    await ensureStreams(connection, {
-      names,
-      replicas: options.replicas ?? 1,
-      timeoutMs: options.openTimeoutMs ?? 30_000,
-    });
-  } catch (error) {
-    await connection.close();
-    throw error;
-  }
-  return new StreamKeys(connection, names, options.timeoutMs ?? DEFAULT_TIMEOUT_MS);
+  return new StreamKeys(await openWithStreams(options), names, options.timeoutMs ?? DEFAULT_TIMEOUT_MS);
 }
 
 interface KeyMessage {

@@ -5,7 +5,7 @@
 import { LogUnavailableError } from './event-log.ts';
 import { ERROR, JetStreamError, describe, parseAnswer } from './answers.ts';
 import { LogConnection } from './connection.ts';
-import type { ConnectionSettings } from './connection-settings.ts';
+import { openTimeoutOf, type ConnectionSettings } from './connection-settings.ts';
 import { MIN_RETENTION_MS } from './follow.ts';
 import { removeLaggards } from './durables.ts';
 import type { Doomed } from './durables.ts';
@@ -20,7 +20,6 @@ import type { StreamNames } from './subjects.ts';
 
 export const DEFAULT_RETENTION_MS = 7 * 24 * 60 * 60 * 1_000;
 const DELETE_CONCURRENCY = 64;
-const OPEN_TIMEOUT_MS = 30_000;
 
 export interface TrimOptions extends ConnectionSettings {
   readonly prefix?: string;
@@ -44,7 +43,7 @@ export async function trim(options: TrimOptions): Promise<TrimReport> {
   const names = streamNames(options.prefix);
   const connection = await LogConnection.open(options);
   try {
-    await awaitStream(connection, names.log, options.openTimeoutMs ?? OPEN_TIMEOUT_MS);
+    await awaitStream(connection, names.log, openTimeoutOf(options));
     return await new Trimmer(connection, names, options).run();
   } catch (cause) {
     if (cause instanceof LogUnavailableError) throw cause;
