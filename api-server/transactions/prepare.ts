@@ -5,13 +5,13 @@
 import { attributesOfTarget } from '../authorization/attributes.ts';
 import { asObject, fieldValidationOf } from '../body.ts';
 import { provenance, type Call } from '../call.ts';
-import { alreadyExists, badRequest, conflict, methodNotAllowed, notFound } from '../errors.ts';
+import { alreadyExists, badRequest, conflict, methodNotAllowed, notFound, unsupportedMediaType } from '../errors.ts';
 import { checkOptions } from '../request-options.ts';
 import type { RequestVerb } from '../request.ts';
 import { decode, entryId, type Entry } from '../store/entry.ts';
 import { createObject } from '../verbs/create.ts';
 import { checkDeleteOptions, deleteNewest } from '../verbs/delete.ts';
-import { applyObject, patchObject, patchOf } from '../verbs/patch.ts';
+import { applyObject, patchObject, patchOf, patchTypesOf } from '../verbs/patch.ts';
 import { changeObject, checkPlace } from '../verbs/update.ts';
 import { PATCH_FORMS, type Operation } from './operations.ts';
 import type { StagedStore } from './staged-store.ts';
@@ -112,7 +112,10 @@ const WRITES: Readonly<Record<Operation['verb'], Write>> = {
   },
   async patch(member, { patch, definition }, before) {
     if (!patch) throw badRequest('patch: Required value: what to change');
-    const compute = patchOf(PATCH_FORMS[patch.form], patch.value, definition.schema);
+    const form = PATCH_FORMS[patch.form];
+    const offered = patchTypesOf(definition);
+    if (!offered.includes(form)) throw unsupportedMediaType(form, offered);
+    const compute = patchOf(form, patch.value, definition.schema);
     const { entry } = await patchObject(member, compute, fieldValidationOf(member));
     return { outcome: entry === before ? 'unchanged' : 'changed', entry };
   },

@@ -198,6 +198,29 @@ t.test('patches and field ownership follow the schema', async (t) => {
   );
 });
 
+t.test('several in one transaction', async (t) => {
+  const one = (name: string, color: string) => {
+    const { metadata, ...rest } = crontab(name, { cronSpec: '* * * * *', color });
+    return { ...rest, metadata: { ...metadata, namespace: 'default' } };
+  };
+  const transact = (...operations: object[]) =>
+    api.post('/apis/log.reckon.dev/v1/transactions?fieldManager=one', { operations });
+  const both = await transact(
+    { verb: 'create', object: one('left', 'red') },
+    { verb: 'apply', object: one('right', 'red') },
+  );
+  t.equal(both.status, 200);
+  t.same((await other.get(`${crontabs}/right`)).body.spec.image, 'busybox', 'defaulted like any other');
+  const target = { apiVersion: `${GROUP}/v1`, kind: 'CronTab', namespace: 'default', name: 'left' };
+  const none = await transact(
+    { verb: 'delete', target: { ...target, name: 'right' } },
+    { verb: 'patch', target, patchType: 'merge', patch: { spec: { replicas: 11 } } },
+  );
+  t.match(none.body.details.causes, [{ field: 'operations[1].spec.replicas' }]);
+  t.equal((await transact({ verb: 'patch', target, patchType: 'strategic', patch: {} })).status, 415);
+  t.equal((await api.get(`${crontabs}/right`)).status, 200, 'all or none');
+});
+
 t.test('watches, tables and partial objects', async (t) => {
   const watch = await other.watch(`${crontabs}?watch=true&resourceVersion=0&fieldSelector=spec.color%3Dgreen`);
   await api.post(crontabs, crontab('green', { cronSpec: '* * * * *', color: 'green' }));
