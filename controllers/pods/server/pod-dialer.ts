@@ -36,8 +36,9 @@ export class PodDialer {
   readonly #place: PodPlace;
   readonly #logger: Logger;
   readonly #waiting = new Map<number, Waiting>();
-  #dialer: { readonly child: ChildProcess; readonly containerId: string } | undefined;
+  #dialer: { readonly child: Promise<ChildProcess>; readonly containerId: string } | undefined;
   #dials = 0;
+  #closed = false;
 
   constructor(context: AgentContext, place: PodPlace, logger: Logger) {
     this.#context = context;
@@ -58,14 +59,15 @@ export class PodDialer {
 
   /** Rejects with DialError. */
   async dial(port: number): Promise<Socket> {
+    if (this.#closed) throw new DialError('the client has gone');
     const holder = this.holder();
     if (holder.processId === 0) return this.#dialAddress(port);
-    const child = this.#dialerIn(holder);
     try {
+      const child = await this.#dialerIn(holder.id);
       return await new Promise<Socket>((resolve, reject) => {
         const id = ++this.#dials;
         const timer = setTimeout(
-          () => reject(new DialError(`no answer within ${DIAL_TIMEOUT_MS} ms`)),
+          () => this.#waiting.get(id)?.reject(new DialError(`no answer within ${DIAL_TIMEOUT_MS} ms`)),
           DIAL_TIMEOUT_MS,
         );
         const settle = () => {
@@ -88,25 +90,47 @@ export class PodDialer {
           `failed to execute portforward in network namespace "${networkOf(holder)}": failed to connect to localhost:${port} ${where}, ${error.message}`,
         );
       }
+      if (this.#closed) throw new DialError('the client has gone', { cause: error });
       this.#logger.warn({ err: error }, 'the network of a pod cannot be entered; its address is dialled instead');
       return this.#dialAddress(port);
     }
   }
 
   close(): void {
-    this.#dialer?.child.kill();
+    this.#closed = true;
+    this.#leave();
   }
 
-  #dialerIn(holder: Container): ChildProcess {
-    const standing = this.#dialer;
-    if (standing?.containerId === holder.id && standing.child.connected) return standing.child;
-    standing?.child.kill();
+  #leave(): void {
+    void this.#dialer?.child.then(
+      (child) => child.kill(),
+      () => undefined,
+    );
+    this.#dialer = undefined;
+  }
+
+  #dialerIn(containerId: string): Promise<ChildProcess> {
+    if (this.#dialer?.containerId === containerId) return this.#dialer.child;
+    this.#leave();
+    const child = this.#enter(containerId);
+    this.#dialer = { child, containerId };
+    child.catch(() => this.#forget(containerId));
+    return child;
+  }
+
+  #forget(containerId: string): void {
+    if (this.#dialer?.containerId === containerId) this.#dialer = undefined;
+  }
+
+  async #enter(containerId: string): Promise<ChildProcess> {
+    // Asked afresh: the number of a process that has ended may be another's by now, and so its network.
+    const holder = await this.#context.runtime.inspectContainer(containerId);
+    if (holder?.state !== 'running') throw new DialError('the container has ended');
     const child = spawn('nsenter', [`--net=${networkOf(holder)}`, process.execPath, DIALER], {
       stdio: ['ignore', 'ignore', 'ignore', 'ipc'],
       // Nothing of the agent's own secrets.
       env: { PATH: process.env['PATH'] },
     });
-    this.#dialer = { child, containerId: holder.id };
     child.on('message', (answer: DialAnswer, handle) => {
       const waiting = this.#waiting.get(answer.id);
       if (answer.error !== undefined) waiting?.reject(new DialError(answer.error));
@@ -115,7 +139,7 @@ export class PodDialer {
       else handle.destroy();
     });
     const fail = (why: Error): void => {
-      if (this.#dialer?.child === child) this.#dialer = undefined;
+      this.#forget(containerId);
       for (const waiting of this.#waiting.values()) if (waiting.child === child) waiting.reject(why);
     };
     child.on('error', fail);

@@ -167,3 +167,32 @@ t.test('commands', async (t) => {
     'a namesake of the pod is not meant',
   );
 });
+
+t.test('ports', async (t) => {
+  const listens = 'httpd -p 127.0.0.1:7000; trap "exit 0" TERM; while true; do sleep 0.1; done';
+  const listening = node.run('listens', {
+    containers: [{ name: 'main', image: BUSYBOX_IMAGE, command: ['/bin/sh', '-c', listens] }],
+  });
+  await node.ready('listens');
+  const forward = (query: string) => {
+    const url = `wss://127.0.0.1:${server.port}/portForward/default/listens/${listening.metadata.uid ?? ''}?${query}`;
+    const socket = new WebSocket(url, ['v4.channel.k8s.io'], { ca: authority.cert, ...apiServer });
+    const channels: Buffer[][] = [[], [], [], []];
+    socket.on('message', (data: Buffer) => channels[data[0] ?? 0]?.push(data.subarray(1)));
+    return new Promise<Buffer[]>((resolve, reject) => {
+      socket.on('error', reject);
+      socket.on('open', () => socket.send(Buffer.from('\0GET /no/page HTTP/1.0\r\n\r\n')));
+      socket.on('close', () => resolve(channels.map((chunks) => Buffer.concat(chunks))));
+    });
+  };
+  const through = await node.until('it listens', async () => {
+    const heard = await forward('ports=7000&ports=7001');
+    return heard[0]?.includes('HTTP/1') ? heard : false;
+  });
+  t.equal(through[0]?.readUInt16LE(), 7000, 'each channel begins with its port');
+  t.match(String(through[0]?.subarray(2)), /404 Not Found/, 'what listens on loopback alone is reached');
+  t.equal(through[1]?.length, 2);
+  t.match(String(through[3]?.subarray(2)), /^error forwarding port 7001 to pod .*connect: connection refused/);
+  await t.rejects(forward(''), { message: /400/ });
+  await t.rejects(forward('ports=80,x'), { message: /400/ });
+});
