@@ -264,6 +264,13 @@ t.test('metrics', async (t) => {
     'nodejs_eventloop_lag_seconds',
   ])
     t.ok(answer.text.includes(line), line);
+  await api.kubectl('create serviceaccount scraper');
+  await api.kubectl(
+    'create clusterrolebinding scraper --clusterrole=system:monitoring --serviceaccount=default:scraper',
+  );
+  const token = (await api.kubectl('create token scraper --duration=24h')).trim();
+  const scraped = await api.get('/metrics', { user: null, headers: { authorization: `Bearer ${token}` } });
+  t.match(scraped.text, /nodejs_eventloop_lag_p99_seconds/);
   await api.get('/apis/made-up/v1/anything');
   t.notMatch((await api.get('/metrics')).text, /made-up/, 'no client makes up labels');
 });
