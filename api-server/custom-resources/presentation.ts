@@ -35,5 +35,8 @@ function presentNow({ group, version, schema }: ResourceDefinition, entry: Entry
   applyDefaults(object, schema);
   const text = JSON.stringify(object);
   if (text.length === entry.bytes.length && text === entry.bytes.toString()) return entry;
-  return { ...entry, apiVersion: object.apiVersion, bytes: Buffer.from(text), stored: entry };
+  // What selectors compare is looked up in the object as it reads now.
+  const { namespace, name } = entry.key;
+  const fields = { 'metadata.name': name, 'metadata.namespace': namespace };
+  return { ...entry, apiVersion: object.apiVersion, fields, bytes: Buffer.from(text), stored: entry };
 }

@@ -48,6 +48,8 @@ export interface Apply {
   readonly manager: string;
   readonly force: boolean;
   readonly schema: Schema;
+  /** Nulls are values where the schema of a custom kind takes them; everywhere else they are nothing. */
+  readonly keepNulls?: boolean;
   /** RFC 3339. */
   readonly time: string;
   readonly subresource?: string;
@@ -90,9 +92,8 @@ export function applyPatch(request: Apply): Applied {
   const outcome = attempt(state);
   const conflicts = request.force ? [] : standing(outcome.conflicts, request);
   if (conflicts.length > 0) return refuse(conflicts);
-  const object = dropNulls(
-    request.manager === KUBECTL ? withLastApplied(outcome.object, config) : outcome.object,
-  ) as ApiObject;
+  const told = request.manager === KUBECTL ? withLastApplied(outcome.object, config) : outcome.object;
+  const object = (request.keepNulls ? told : dropNulls(told)) as ApiObject;
   return { kind: 'applied', object, managedFields: writeManagers(settle(state, outcome, object)) };
 }
 

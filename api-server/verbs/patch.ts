@@ -111,6 +111,7 @@ export async function applyObject(
       manager: managerOf(call),
       force,
       schema: definition.schema,
+      ...(definition.custom && { keepNulls: true }),
       time: timestamp(),
       ...(target.subresource && { subresource: target.subresource }),
       resetFields: resetFieldsOf(definition, target.subresource),

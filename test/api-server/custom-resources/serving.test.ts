@@ -41,6 +41,7 @@ t.test('from a definition to objects, on every API server', async (t) => {
         image: { type: 'string', default: 'busybox' },
         replicas: { type: 'integer', minimum: 1, maximum: 10, default: 1 },
         color: { type: 'string' },
+        note: { type: 'string', nullable: true, default: 'none' },
         ports: {
           type: 'array',
           'x-kubernetes-list-type': 'map',
@@ -89,7 +90,7 @@ t.test('from a definition to objects, on every API server', async (t) => {
   t.equal(first.status, 201);
   t.same(
     first.body.spec,
-    { cronSpec: '* * * * */5', color: 'blue', image: 'busybox', replicas: 1 },
+    { cronSpec: '* * * * */5', color: 'blue', image: 'busybox', replicas: 1, note: 'none' },
     'pruned and defaulted',
   );
   t.match(first.headers.warning, /unknown field \\"spec.strange\\"/);
@@ -180,6 +181,9 @@ t.test('patches and field ownership follow the schema', async (t) => {
   const conflict = await apply('two', config(80, 'other', 'b'));
   t.equal(conflict.status, 409);
   t.match(conflict.body.details.causes, [{ reason: 'FieldManagerConflict', field: '.spec.ports[port=80].name' }]);
+  const noted = await apply('three', crontab('applied', { note: null }));
+  t.equal(noted.body.spec.note, null, 'a null that the schema takes is a value');
+  t.equal((await apply('two', config(443, 'tls', 'b'))).body.spec.note, null, 'and stays one');
   const gone = await apply('two', crontab('applied', { cronSpec: '* * * * *' }));
   t.same(gone.body.spec.ports, [{ port: 80, name: 'web' }], 'what one manager gives up, the other keeps its own of');
   const applied = await api.kubectl('apply --server-side --field-manager=one --force-conflicts -f -', {
