@@ -14,17 +14,10 @@ import {
   SupersededError,
   type AnyAction,
 } from './carry-out.ts';
-import { ApiError, ApiUnreachableError, type Client, type WriteOptions } from './client.ts';
-import {
-  type ActionFailure,
-  type ApplyContext,
-  type Controller,
-  type Observation,
-  type Plan,
-  type ResourceRef,
-  TerminalError,
-} from './controller.ts';
+import type { Client, WriteOptions } from './client.ts';
+import type { ActionFailure, ApplyContext, Controller, Observation, Plan, ResourceRef } from './controller.ts';
 import type { EventRecorder } from './events.ts';
+import { AWAY_BACK_OFF_MS, describeKey, failureOf, judge } from './judge.ts';
 import { KeyClient } from './key-client.ts';
 import type { Change, LogWorld } from './log-world.ts';
 import { isEphemeral } from './log-world.ts';
@@ -68,9 +61,6 @@ interface KeyMemory {
 
 const DEFAULT_CONCURRENCY = 4;
 const WAIT_FOR_WORLD_MS = 5_000;
-const CONFLICT_BACK_OFF_MS = 500;
-/** While the API server or the log is away, nobody waits long after it is back. */
-const AWAY_BACK_OFF_MS = 2_000;
 const STOP_GRACE_MS = 5_000;
 
 export class ControllerLoop {
@@ -149,7 +139,7 @@ export class ControllerLoop {
     try {
       outcome = await this.#reconcileOnce(work, memory);
     } catch (error) {
-      outcome = this.#judge(error, work, memory);
+      outcome = this.#signal.aborted ? { kind: 'done' } : judge(error, work, { logger: this.#options.logger, memory });
     }
     for (const [stream, { resource, sequence }] of memory.written)
       if (this.#options.world.positionOf(resource) >= sequence) memory.written.delete(stream);
@@ -300,52 +290,9 @@ export class ControllerLoop {
     const stream = isEphemeral(resource) ? 'ephemeral' : 'main';
     if (sequence > (memory.written.get(stream)?.sequence ?? 0)) memory.written.set(stream, { resource, sequence });
   }
-
-  #judge(error: unknown, work: Work, memory: KeyMemory): Outcome {
-    const { logger } = this.#options;
-    const fields = { key: describeKey(work.key), failures: work.failures + 1, err: error };
-    if (this.#signal.aborted) return { kind: 'done' };
-    // The lease was not renewed in time, but may yet be: then nobody else looks at the key.
-    if (error instanceof NotLeadingError) return { kind: 'failed', maxBackOffMs: CONFLICT_BACK_OFF_MS };
-    if (error instanceof SupersededError) return { kind: 'again' };
-    if (error instanceof ApiError && (error.is('Conflict') || error.is('NotFound')) && work.failures < 10) {
-      logger.debug(fields, 'the world moved on meanwhile; observing again');
-      return { kind: 'failed', maxBackOffMs: CONFLICT_BACK_OFF_MS };
-    }
-    memory.lastFailure ??= failureOf(error);
-    if (error instanceof TerminalError) {
-      logger.error(fields, 'trying again cannot help; the key rests until it changes');
-      return { kind: 'done' };
-    }
-    if (
-      error instanceof ApiUnreachableError ||
-      (error instanceof ApiError && (error.code === 503 || error.code === 429 || error.code === 504))
-    ) {
-      logger.warn(
-        { ...fields, err: undefined, error: error.message },
-        'the API server did not serve; observing again soon',
-      );
-      return { kind: 'failed', maxBackOffMs: AWAY_BACK_OFF_MS };
-    }
-    logger.error(fields, 'reconciling failed; observing again after a while');
-    return { kind: 'failed' };
-  }
 }
 
 const concerns = (resource: ResourceRef, key: ObjectKey): boolean =>
   resource === EVERY_RESOURCE || resource.resource === '*'
     ? !isEphemeral(key)
     : resource.resource === key.resource && resource.group === key.group;
-
-const describeKey = (key: ObjectKey): string => (key.namespace ? `${key.namespace}/${key.name}` : key.name);
-
-function failureOf(error: unknown, action?: AnyAction): ActionFailure {
-  const about = {
-    verb: action?.verb ?? '',
-    ...(action && 'resource' in action && { resource: action.resource as ResourceRef }),
-  };
-  if (error instanceof ApiError) return { ...about, reason: error.reason, message: error.message };
-  return error instanceof Error
-    ? { ...about, reason: error.name, message: error.message }
-    : { ...about, reason: 'Error', message: String(error) };
-}
