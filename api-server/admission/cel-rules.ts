@@ -111,7 +111,7 @@ export function celFaults({ value, old, unchanged, schema, path, sound, values }
     const reason = rule.reason ?? 'FieldValueInvalid';
     faults.push({
       reason,
-      message: worded(reason, shownOf(value, schema, rule), says),
+      message: worded(reason, values.ofUser ? value : shownOf(value, schema, rule), says),
       field: joined(path, rule.fieldPath),
     });
     if (values.budget.left < 0) break;
