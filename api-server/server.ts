@@ -291,6 +291,10 @@ export class ApiServer {
       const { services } = this.#options;
       const definition = services.registry.byResource(target.group, target.version, target.resource);
       if (!definition?.subresources.some(({ name }) => name === target.subresource)) throw noSuchPath();
+      // Such streams leave no record: this line is what tells who was in which pod.
+      const { resource, subresource, namespace, name } = target;
+      const { user } = identity;
+      services.logger.info({ user, resource, subresource, namespace, name, requestId }, 'connection taken over');
       const call = {
         services,
         request,
