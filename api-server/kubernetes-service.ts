@@ -40,7 +40,6 @@ export async function keepKubernetesService(
 ): Promise<void> {
   const leases = services.registry.byResource('coordination.k8s.io', 'v1', 'leases');
   if (!leases) throw new Error('leases have no schema');
-  await ensureService(services, place);
   let turn = Promise.resolve();
   const keep = (renews: boolean): Promise<void> => {
     const mine = turn.then(async () => {
@@ -96,7 +95,11 @@ async function bringInLine(services: Services, leases: ResourceDefinition, place
   const living = holders(services, leases);
   const on = (port: unknown): string[] =>
     living.filter((holder) => holder.endsWith(`:${String(port)}`)).map((holder) => holder.replace(/:\d+$/, ''));
-  const leadsTo = portOf(services);
+  let leadsTo = portOf(services);
+  if (leadsTo === undefined) {
+    await ensureService(services, place);
+    leadsTo = portOf(services);
+  }
   if (leadsTo !== place.port && on(leadsTo).length > 0) return;
   const addresses = [...new Set([place.address, ...on(place.port)])].sort();
   const wanted = [endpoints(place.port, addresses), slice(place.port, addresses)];

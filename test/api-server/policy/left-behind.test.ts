@@ -11,7 +11,7 @@ const PODS = '/api/v1/namespaces/default/pods';
 
 t.test('pods that nobody ends', async (t) => {
   const api = await startApi(t);
-  await startControllers(t, api, [makeController({ maxEnded: 3, quarantineMs: 700, countEveryMs: 50 })]);
+  await startControllers(t, api, [makeController({ maxEnded: 3, quarantineMs: 1_500, countEveryMs: 50 })]);
   const node = (name: string): Json => ({ apiVersion: 'v1', kind: 'Node', metadata: { name } });
   const bound = async (name: string, nodeName: string): Promise<Json> => {
     const { status, body } = await api.post(PODS, pod(name, { nodeName }));

@@ -121,6 +121,13 @@ t.test('the Service kubernetes', async (t) => {
   await until('the third server', async () => (await addresses()) === '127.0.0.2,192.0.2.3');
   await api.put(`${LEASES}/apiserver-third`, lease(new Date(Date.now() - 120_000)));
   await until('it to be gone', async () => (await addresses()) === '127.0.0.2');
+  await api.delete('/api/v1/namespaces/default/services/kubernetes');
+  await api.put(`${LEASES}/apiserver-third`, lease(new Date()));
+  const again = await until<Json>('the Service to be back', async () => {
+    const { status, body: found } = await api.get('/api/v1/namespaces/default/services/kubernetes');
+    return status === 200 && found;
+  });
+  t.equal(again.spec.clusterIP, '10.99.0.1');
   t.match(
     await api.kubectl('get --raw /readyz --server https://127.0.0.2:' + api.port + ' --tls-server-name localhost'),
     /ok/,
