@@ -1,4 +1,5 @@
 /** What a noisy client can do to others (nothing), what it is told, how long a slow one is waited for; and what the server says of itself: health, check by check, and metrics. */
+import { request as httpsRequest } from 'node:https';
 import { connect as tlsConnect } from 'node:tls';
 import { connect } from 'node:net';
 import fc from 'fast-check';
@@ -153,6 +154,60 @@ t.test('watches of one user', async (t) => {
     watch.stop();
   }
   t.equal(again, 200, 'a watch that has ended makes room');
+});
+
+/** A watch that reads only when it is told to; says at its end whether it was ended or cut off. */
+function slowWatch(path: string): Promise<{ read(): Promise<{ names: string[]; last: string; whole: boolean }> }> {
+  return new Promise((resolve, reject) => {
+    const { port } = api;
+    const options = { host: '127.0.0.1', port, path, rejectUnauthorized: false, ...api.credentials('admin') };
+    const outgoing = httpsRequest(options, (response) => {
+      response.pause();
+      const chunks: Buffer[] = [];
+      const ended = new Promise<void>((done) => response.on('close', done).on('error', () => undefined));
+      resolve({
+        async read() {
+          response.on('data', (chunk: Buffer) => chunks.push(chunk)).resume();
+          await ended;
+          const lines = Buffer.concat(chunks).toString().split('\n').filter(Boolean);
+          const objects = lines.map(
+            (line) => (JSON.parse(line) as { object: { metadata: Record<string, string> } }).object,
+          );
+          const [names, versions] = [
+            objects.map(({ metadata }) => metadata['name'] ?? ''),
+            objects.map(({ metadata }) => metadata['resourceVersion'] ?? ''),
+          ];
+          return { names, last: versions.at(-1) ?? '', whole: response.complete };
+        },
+      });
+    });
+    outgoing.on('error', reject).end();
+  });
+}
+
+t.test('a watcher that does not keep up gets what was sent to it, whole, and goes on from there', async (t) => {
+  await api.post('/api/v1/namespaces', { metadata: { name: 'slow' } });
+  const path = '/api/v1/namespaces/slow/configmaps';
+  const { body } = await api.get(path);
+  const from = (version: string): string => `${path}?watch=1&resourceVersion=${version}&timeoutSeconds=60`;
+  const slow = await slowWatch(from(body.metadata.resourceVersion));
+  const filler = 'x'.repeat(1_000_000);
+  const made: string[] = [];
+  // More than a socket and the server together hold for one watcher.
+  for (let index = 0; index < 48; index++) {
+    await api.post(path, configMap(`big-${index}`, { filler }));
+    made.push(`big-${index}`);
+  }
+  const first = await slow.read();
+  t.ok(first.whole, 'ended, and not cut off');
+  t.ok(first.names.length > 0 && first.names.length < made.length, `${first.names.length} of ${made.length}`);
+  t.same(first.names, made.slice(0, first.names.length), 'in order, without a gap');
+  const rest = await api.watch(from(first.last));
+  t.same(
+    (await rest.until(made.length - first.names.length)).map(({ object }) => object.metadata.name),
+    made.slice(first.names.length),
+  );
+  rest.stop();
 });
 
 t.test('the queue: never too many at once, nobody starves, nobody is forgotten', async (t) => {
