@@ -66,14 +66,11 @@ export async function planOf(
     throw tooLarge(
       `more than ${MAX_DIFFERENCES} objects differ from that moment; restore one namespace, or one kind, at a time`,
     );
-  const definitions = new Map(
-    call.services.registry.resources().map((each) => [`${each.group}/${each.resource}`, each] as const),
-  );
   const items: PlanItem[] = [];
   const cannot: { kind: string; key: ObjectKey; why: string }[] = [];
   let leftToControllers = 0;
   for (const { key, before, after } of found) {
-    const definition = definitions.get(`${key.group}/${key.resource}`);
+    const definition = definitionOf(call, key, (before ?? after)?.object);
     if (!isWithin(scope, key) || !mayRead(call, key)) continue;
     if (!definition) {
       if (before && key.group !== 'reckon.dev')
@@ -104,6 +101,19 @@ function closingNamespaces({ services }: Call): { definition: Subject; has(name:
     return entry?.fields['status.phase'] === 'Terminating';
   };
   return { definition: definition ?? { group: '', resource: 'namespaces' }, has: isClosing };
+}
+
+/** In the version that the object was written in, as long as there is one. */
+function definitionOf(
+  { services }: Call,
+  key: ObjectKey,
+  object: ApiObject | undefined,
+): ResourceDefinition | undefined {
+  const version = object?.apiVersion.split('/').at(-1);
+  const served = services.registry
+    .resources()
+    .filter(({ group, resource }) => group === key.group && resource === key.resource);
+  return served.find((each) => each.version === version) ?? served[0];
 }
 
 const isNamespace = ({ group, resource }: ObjectKey): boolean => group === '' && resource === 'namespaces';

@@ -5,6 +5,7 @@
 import { attributesOfTarget } from '../authorization/attributes.ts';
 import { asObject, fieldValidationOf } from '../body.ts';
 import { provenance, type Call } from '../call.ts';
+import { present } from '../custom-resources/presentation.ts';
 import { alreadyExists, badRequest, conflict, methodNotAllowed, notFound, unsupportedMediaType } from '../errors.ts';
 import { checkOptions } from '../request-options.ts';
 import type { RequestVerb } from '../request.ts';
@@ -40,7 +41,8 @@ export async function prepare(call: Call, operation: Operation, store: StagedSto
   const { definition, verb, preconditions } = operation;
   if (!definition.verbs.includes(member.target.verb)) throw methodNotAllowed(verb);
   const cache = store.cache(definition);
-  const before = cache.get(entryId(operation));
+  const standing = cache.get(entryId(operation));
+  const before = standing && present(definition, standing);
   checkPreconditions(operation, before);
   const prepared = await WRITES[verb](member, operation, before);
   const isConditional = Object.keys(preconditions).length > 0;

@@ -153,6 +153,26 @@ t.test('several writes stand together or not at all', async (t) => {
     t.equal(await api.lastSequence(), before);
   });
 
+  await t.test('members are counted against quotas together', async (t) => {
+    await api.post('/api/v1/namespaces', { metadata: { name: 'small' } });
+    await api.post('/api/v1/namespaces/small/resourcequotas', {
+      metadata: { name: 'two' },
+      spec: { hard: { 'count/configmaps': '2' } },
+    });
+    const some = (...names: string[]) => names.map((name) => create(configMap(name, {}, { namespace: 'small' })));
+    const tooMany = await transact(api, some('x', 'y', 'z'));
+    t.match([tooMany.status, tooMany.body.message], [403, /operations\[2\].*exceeded quota: two/]);
+    const done = await transact(api, some('x', 'y'));
+    t.equal(done.status, 200, done.text);
+    const { body } = await other.get('/api/v1/namespaces/small/resourcequotas/two');
+    t.equal(body.status.used['count/configmaps'], '2');
+    const races = await Promise.all([transact(api, some('p')), transact(other, some('q'))]);
+    t.strictSame(
+      races.map(({ status }) => status),
+      [403, 403],
+    );
+  });
+
   await t.test('preconditions hold for the whole, also of what stays as it is', async (t) => {
     const { body: a } = await api.post(CONFIG_MAPS, configMap('a', { n: '0' }));
     const { body: b } = await api.post(CONFIG_MAPS, configMap('b', { n: '0' }));
