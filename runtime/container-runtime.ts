@@ -44,6 +44,8 @@ export interface ContainerSpec {
   readonly user?: string;
   readonly supplementalGroups?: readonly number[];
   readonly hostname?: string;
+  /** With the host name in front, the full name of the container to itself. */
+  readonly domainName?: string;
   readonly labels: Readonly<Record<string, string>>;
   readonly mounts: readonly Mount[];
   readonly network: ContainerNetwork;

@@ -104,7 +104,7 @@ export function sandboxSpec(input: SpecInput): ContainerSpec {
 function networkPart(
   pod: Pod,
   input: SpecInput,
-): Pick<ContainerSpec, 'network' | 'hostname' | 'ports' | 'hostAliases' | 'sysctls'> {
+): Pick<ContainerSpec, 'network' | 'hostname' | 'domainName' | 'ports' | 'hostAliases' | 'sysctls'> {
   const spec = specOf(pod);
   const sysctls = Object.fromEntries((spec.securityContext?.sysctls ?? []).map(({ name, value }) => [name, value]));
   const kernel = Object.keys(sysctls).length === 0 ? {} : { sysctls };
@@ -118,13 +118,12 @@ function networkPart(
   const aliases = (spec.hostAliases ?? []).flatMap(({ ip = '', hostnames = [] }) =>
     hostnames.map((name) => ({ address: ip, hostname: name })),
   );
-  if (spec.subdomain !== undefined && input.address !== undefined) {
-    aliases.push({
-      address: input.address,
-      hostname: `${hostname}.${spec.subdomain}.${pod.metadata.namespace ?? ''}.svc.${CLUSTER_DOMAIN}`,
-    });
-  }
-  return { network, hostname, ports: portBindings(pod), hostAliases: aliases, ...kernel };
+  const common = { network, ports: portBindings(pod), hostAliases: aliases, ...kernel };
+  if (spec.subdomain === undefined || spec.subdomain === '') return { ...common, hostname };
+  const domainName = `${spec.subdomain}.${pod.metadata.namespace ?? ''}.svc.${CLUSTER_DOMAIN}`;
+  return spec.setHostnameAsFQDN === true
+    ? { ...common, hostname: `${hostname}.${domainName}` }
+    : { ...common, hostname, domainName };
 }
 
 export const CLUSTER_DOMAIN = 'cluster.local';

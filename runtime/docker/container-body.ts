@@ -25,6 +25,7 @@ export function createBody(spec: ContainerSpec): Docker.ContainerCreateOptions {
   if (spec.workingDirectory !== undefined) body.WorkingDir = spec.workingDirectory;
   if (spec.user !== undefined) body.User = spec.user;
   if (spec.hostname !== undefined) body.Hostname = spec.hostname;
+  if (spec.domainName !== undefined) body.Domainname = spec.domainName;
   if (ports.length > 0)
     body.ExposedPorts = Object.fromEntries(ports.map((port) => [`${port.containerPort}/${port.protocol}`, {}]));
   if (spec.network.kind === 'network') {
@@ -138,7 +139,9 @@ export function containerFromInspection(inspection: Docker.ContainerInspectInfo)
   const fixed = endpoints
     .map((endpoint) => (endpoint as { IPAMConfig?: { IPv4Address?: string } | null }).IPAMConfig?.IPv4Address)
     .find(Boolean);
-  const address = endpoints.map((endpoint) => endpoint.IPAddress).find((found) => found !== '') ?? fixed;
+  const given = endpoints.map((endpoint) => endpoint.IPAddress).find((found) => found !== '');
+  // One that runs without an address has lost its network, whatever it was promised.
+  const address = given ?? (state.Status === 'running' ? undefined : fixed);
   const startedAtMs = engineTime(state.StartedAt);
   const finishedAtMs = engineTime(state.FinishedAt);
   return {

@@ -4,7 +4,7 @@
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { deployment, idle, serve } from './manifests.ts';
-import { until, type Space } from './stage.ts';
+import { isReady, until, type Space } from './stage.ts';
 import { leftovers, Witness, type Testimony } from './witness.ts';
 import { Writer, type WriterReport } from './writers.ts';
 
@@ -59,10 +59,22 @@ export async function disturbRollout(
   } catch (error) {
     faults.push(error instanceof Error ? error.message : String(error));
     faults.push(...(await leftovers(space).catch((failure: unknown) => [String(failure)])));
+    faults.push(...(await unready(space).catch((failure: unknown) => [String(failure)])));
   }
   const testimony = await witness.end();
   const writing = await writer.end();
   return { faults: [...faults, ...testimony.faults, ...writing.faults], testimony, writing };
+}
+
+/** What is known of pods that are not ready. */
+async function unready(space: Space): Promise<string[]> {
+  const pods = (await space.list('pods')).filter((pod) => !isReady(pod));
+  return Promise.all(
+    pods.map(async ({ metadata, status }) => {
+      const events = await space.events(metadata.name);
+      return `pod ${metadata.name} is not ready: ${JSON.stringify({ ...status, conditions: undefined, events })}`;
+    }),
+  );
 }
 
 /** Nothing in the engine but one running container a pod. */
