@@ -43,15 +43,15 @@ export function mergeKubeconfigs(files: readonly string[]): Kubeconfig {
     contexts: {},
   };
   for (const file of files) {
-    const config = parse(readFileSync(file, 'utf8')) as Entry | null;
-    const current = config?.['current-context'];
+    const config = contentOf(file);
+    const current = config['current-context'];
     if (typeof current === 'string' && current !== '') currentContext ??= current;
     for (const [list, field] of [
       ['clusters', 'cluster'],
       ['users', 'user'],
       ['contexts', 'context'],
     ] as const) {
-      for (const each of (config?.[list] ?? []) as readonly Entry[]) {
+      for (const each of listOf(config, list, file)) {
         const entry = each[field];
         if (typeof each['name'] === 'string' && typeof entry === 'object' && entry !== null)
           merged[list][each['name']] ??= { entry: entry as Entry, file };
@@ -59,6 +59,29 @@ export function mergeKubeconfigs(files: readonly string[]): Kubeconfig {
     }
   }
   return { files, currentContext, ...merged };
+}
+
+const isEntry = (value: unknown): value is Entry =>
+  typeof value === 'object' && value !== null && !Array.isArray(value);
+
+function contentOf(file: string): Entry {
+  const text = readFileSync(file, 'utf8');
+  let content: unknown;
+  try {
+    content = parse(text, { logLevel: 'error' }) ?? {};
+  } catch (cause) {
+    throw new Error(`${file} is no YAML: ${cause instanceof Error ? cause.message : String(cause)}`, { cause });
+  }
+  if (!isEntry(content))
+    throw new Error(`${file} is no kubeconfig: expected an object with clusters, users and contexts`);
+  return content;
+}
+
+function listOf(config: Entry, list: string, file: string): readonly Entry[] {
+  const entries = config[list] ?? [];
+  if (!Array.isArray(entries) || !entries.every(isEntry))
+    throw new Error(`${file}: ${list} must be a list of named objects`);
+  return entries;
 }
 
 /** `named` instead of the current context. Throws with a sentence that names the file and what is wrong in it. */

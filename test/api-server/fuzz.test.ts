@@ -2,6 +2,9 @@
  * Whatever bytes or texts come, each decoder either reads them or refuses them as the client's fault, at once: bodies in every format, patches of every kind, selectors, revisions, tokens, times and quantities, field ownership, records
  * of the log. Inputs are valid ones that were damaged, and nonsense. The same through a real server is in `hostile.test.ts`.
  */
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
 import fc from 'fast-check';
 import t from 'tap';
 import { parseQuantity, formatQuantity } from '../../api-schemas/quantity.ts';
@@ -29,6 +32,7 @@ import { parseRevision } from '../../api-server/verbs/get.ts';
 import { parseResourceRequest } from '../../api-server/request.ts';
 import { HEADER, toRecord, escapeHeader, unescapeHeader } from '../../event-log/record.ts';
 import { escapeToken, objectSubject, parseSubject, unescapeToken } from '../../event-log/subjects.ts';
+import { readKubeconfig } from '../../sdk/kubeconfig.ts';
 import { runs } from '../harness/runs.ts';
 import { FrameError, FrameReader } from '../../controllers/pods/server/spdy/frames.ts';
 import { deployment, pod } from './api.ts';
@@ -366,6 +370,32 @@ holds(
         for (const frame of reader.push(part)) if (!frame) throw new Error('no frame');
     } catch (error) {
       if (!(error instanceof FrameError)) throw error;
+    }
+  },
+);
+
+const folder = mkdtempSync(path.join(tmpdir(), 'reckon-fuzz-'));
+t.teardown(() => rmSync(folder, { recursive: true, force: true }));
+const kubeconfig = {
+  'current-context': 'x',
+  clusters: [{ name: 'x', cluster: { server: 'https://127.0.0.1:6443', 'certificate-authority-data': 'eA==' } }],
+  users: [{ name: 'x', user: { token: 't', 'client-certificate': 'nowhere.crt' } }],
+  contexts: [{ name: 'x', context: { cluster: 'x', user: 'x', namespace: 'n' } }],
+};
+holds(
+  'kubeconfigs',
+  fc.oneof(
+    damaged([toYaml(kubeconfig), JSON.stringify(kubeconfig)]),
+    tree.map((value) => toYaml({ ...kubeconfig, contexts: value })),
+  ),
+  (content) => {
+    const file = path.join(folder, 'kubeconfig');
+    writeFileSync(file, content);
+    try {
+      readKubeconfig(file);
+    } catch (error) {
+      // In a sentence for a person, which names the file.
+      if (!(error instanceof Error) || error.constructor !== Error || !error.message.includes(folder)) throw error;
     }
   },
 );
