@@ -51,7 +51,11 @@ export function questionOf(asked: ResourceRequest, registry: Registry): Question
   }
   if (asked.resource === 'events' && asked.name === '') {
     // A watch of every kind that it names.
-    return { target: { ...asked, verb: 'watch', group: '', version: 'v1', resource: 'namespaces' }, admits: asked, answer: events };
+    return {
+      target: { ...asked, verb: 'watch', group: '', version: 'v1', resource: 'namespaces' },
+      admits: asked,
+      answer: events,
+    };
   }
   const answer = ABOUT_OBJECTS[asked.resource];
   const group = asked.name === 'core' ? '' : asked.name;
