@@ -16,9 +16,9 @@ import { generator } from './generator.ts';
 const EVENTS = Number(process.argv[2] ?? 100_000);
 const SEED = Number(process.argv[3] ?? 1);
 const NAMES = 200;
-const MAX_RUN_MS = 3_000;
-const MAX_PAUSE_MS = 4_000;
-const KILL_CHANCE = 0.25;
+const MAX_RUN_MS = 1_500;
+const MAX_PAUSE_MS = 1_500;
+const KILL_CHANCE = 0.5;
 const main = path.join(import.meta.dirname, '..', '..', 'cli', 'main.js');
 
 const random = generator(SEED);
@@ -135,7 +135,7 @@ async function write(reckon: RunningReckon, written: Set<number>): Promise<void>
           if (namespace === 'shop') written.add(sequence);
           count++;
           // Spread over some time, so that there is something to be cut off from.
-          if (count % 20 === 0) await sleep(50 + random() * 100);
+          if (count % 5 === 0) await sleep(200 + random() * 600);
         } catch (error) {
           if (!(error instanceof LogUnavailableError) && (error as Error).name !== 'GuardError') throw error;
           await sleep(200);
