@@ -13,7 +13,7 @@ import { terminal, whileWaiting } from '../../cli/verbs/terminal.ts';
 import { parse, stringify } from 'yaml';
 import { configMap, startApi, type Api, type Json } from '../api-server/api.ts';
 
-t.setTimeout(120_000);
+t.setTimeout(240_000);
 
 const root = process.env['RECKON_ROOT'] ?? process.cwd();
 

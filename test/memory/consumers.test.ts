@@ -15,7 +15,7 @@ import { trim } from '../../event-log/trim.ts';
 import type { Json } from '../api-server/api.ts';
 import { startReckon, type RunningReckon } from '../harness/start-reckon.ts';
 
-t.setTimeout(60_000);
+t.setTimeout(240_000);
 
 const main = path.join(import.meta.dirname, '..', '..', 'cli', 'main.js');
 const root = process.env['RECKON_ROOT'] ?? process.cwd();
