@@ -29,6 +29,8 @@ function goesBefore(other: Definition, definition: Definition): boolean {
 export const controller: Controller<Definition, Observed> = {
   name: 'customresourcedefinitions',
   resource: CUSTOM_RESOURCE_DEFINITIONS,
+  // They come in bundles, and names are given in the order of creation, however many are looked at at once.
+  concurrency: 16,
   watches: [
     {
       // Names that are let go are there for others.
