@@ -124,10 +124,7 @@ export function readOperation(given: unknown, registry: Registry): Operation {
     ? words.apiVersion.split('/')
     : ['', words.apiVersion];
   const definition = registry.byKind(group, version, words.kind);
-  if (!definition || definition.storage === 'none') throw notFound({ group, resource: words.kind }, words.name);
-  if (definition.storage !== 'log')
-    throw badRequest(`${definition.resource} are kept in a stream of their own and cannot be part of a transaction`);
-  const conversion = conversionOf(definition);
+  const conversion = definition && conversionOf(definition);
   if (conversion)
     throw badRequest(
       `a transaction takes ${words.kind} in the shape that is stored: ${conversion.stored.group}/${conversion.stored.version}`,
