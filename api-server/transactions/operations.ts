@@ -129,6 +129,9 @@ export function readOperation(given: unknown, registry: Registry): Operation {
     throw badRequest(
       `a transaction takes ${words.kind} in the shape that is stored: ${conversion.stored.group}/${conversion.stored.version}`,
     );
+  if (!definition || definition.storage === 'none') throw notFound({ group, resource: words.kind }, words.name);
+  if (definition.storage !== 'log')
+    throw badRequest(`${definition.resource} are kept in a stream of their own and cannot be part of a transaction`);
   if (definition.namespaced && words.namespace === '') faults.push(required(`${at}namespace`, 'it is namespaced'));
   if (!definition.namespaced && words.namespace !== '')
     fault(`${at}namespace`, 'FieldValueForbidden', `Forbidden: ${definition.resource} have no namespace`);
