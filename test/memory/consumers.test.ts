@@ -274,18 +274,29 @@ t.test('event consumers', async (t) => {
     t.teardown(() => child.kill());
     let said = '';
     for (const output of [child.stdout, child.stderr]) output.on('data', (chunk: Buffer) => (said += chunk.toString()));
-    await until(t, `the snapshot: ${said}`, async () => /\d+ patch ConfigMap first/.test(said));
+    await until(
+      t,
+      () => `the snapshot: ${said}`,
+      async () => /\d+ patch ConfigMap first/.test(said),
+    );
     await put('shop', 'for-the-page');
-    await until(t, `a change: ${said}`, async () => /\d+ (create|patch) ConfigMap for-the-page/.test(said));
+    await until(
+      t,
+      () => `a change: ${said}`,
+      async () => /\d+ (create|patch) ConfigMap for-the-page/.test(said),
+    );
     const durables = await openDurables({ url: natsUrl(reckon.instance, 'apiServer') });
     t.teardown(() => durables.close());
     await durables.remove(durable);
-    await until(t, `a new beginning: ${said}`, async () =>
-      /begins afresh: a snapshot up to \d+[^]*ConfigMap for-the-page/.test(said),
+    await until(
+      t,
+      () => `a new beginning: ${said}`,
+      async () => /begins afresh: a snapshot up to \d+[^]*ConfigMap for-the-page/.test(said),
     );
   });
 
   await t.test('new credentials end the old ones and go on; deleted, nothing is left', async (t) => {
+    await billing.drain();
     await put('shop', 'unseen');
     const old = await readFile(stage.creds('billing'));
     const closed = new Promise<void>((resolve) => {
@@ -364,10 +375,10 @@ t.test('event consumers', async (t) => {
   });
 });
 
-async function until(t: Test, what: string, look: () => Promise<boolean>): Promise<void> {
+async function until(t: Test, what: string | (() => string), look: () => Promise<boolean>): Promise<void> {
   const endMs = Date.now() + 20_000;
   while (!(await look())) {
-    if (Date.now() > endMs) return void t.fail(`waited in vain for ${what}`);
+    if (Date.now() > endMs) return void t.fail(`waited in vain for ${typeof what === 'string' ? what : what()}`);
     await sleep(100);
   }
 }
