@@ -99,3 +99,7 @@ export class ApiError extends Error {
 export class ApiUnreachableError extends Error {
   override readonly name = 'ApiUnreachableError';
 }
+
+/** The API server, or what it needs, is not there just now: the same may be had in a moment. */
+export const isAway = (error: unknown): error is Error =>
+  error instanceof ApiUnreachableError || (error instanceof ApiError && [429, 503, 504].includes(error.code));

@@ -1,7 +1,7 @@
 /** What an error means for a key: whether it is looked at again, when, what is logged of it, and what the next attempt is told. Called by `controller-loop.ts`. */
 import type { ObjectKey } from '../event-log/event-log.ts';
 import { NotLeadingError, SupersededError, type AnyAction } from './carry-out.ts';
-import { ApiError, ApiUnreachableError } from './client.ts';
+import { ApiError, isAway } from './client.ts';
 import { type ActionFailure, type ResourceRef, TerminalError } from './controller.ts';
 import type { Logger } from './logger.ts';
 import type { Outcome, Work } from './work-queue.ts';
@@ -41,9 +41,6 @@ export function judge(
   logger.error(fields, 'reconciling failed; observing again after a while');
   return { kind: 'failed' };
 }
-
-const isAway = (error: unknown): error is Error =>
-  error instanceof ApiUnreachableError || (error instanceof ApiError && [429, 503, 504].includes(error.code));
 
 export const describeKey = (key: ObjectKey): string => (key.namespace ? `${key.namespace}/${key.name}` : key.name);
 

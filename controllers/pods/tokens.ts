@@ -3,7 +3,7 @@
  * gets a new one. Read by sources.ts. https://kubernetes.io/docs/concepts/storage/projected-volumes/#serviceaccounttoken
  */
 import type { Pod, ServiceAccountTokenProjection } from '../../api-schemas/types/core-v1.ts';
-import type { Client } from '../../sdk/client.ts';
+import { isAway, type Client } from '../../sdk/client.ts';
 import type { Logger } from '../../sdk/logger.ts';
 import { specOf } from './pod-shape.ts';
 
@@ -13,6 +13,8 @@ const RENEW_AT = 0.8;
 /** However long a token would last, it is not shown longer. */
 const MAX_SHOWN_MS = 24 * 3600 * 1000;
 const RETRY_MS = 10_000;
+/** Where the API server was only away. */
+const AWAY_RETRY_MS = 1_000;
 
 interface Issued {
   readonly token: string;
@@ -118,7 +120,8 @@ export class PodTokens {
       this.#failed.delete(place);
       return issued;
     } catch (error) {
-      const failure = { message: error instanceof Error ? error.message : String(error), untilMs: now() + RETRY_MS };
+      const message = error instanceof Error ? error.message : String(error);
+      const failure = { message, untilMs: now() + (isAway(error) ? AWAY_RETRY_MS : RETRY_MS) };
       logger.warn(
         { pod: `${namespace}/${name}`, account, err: error },
         'a token of a service account could not be had',

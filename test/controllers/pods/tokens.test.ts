@@ -3,7 +3,7 @@ import t from 'tap';
 import { pino } from 'pino';
 import type { Pod } from '../../../controllers/pods/observation.ts';
 import { PodTokens, tokenId, type PodToken } from '../../../controllers/pods/tokens.ts';
-import type { Client } from '../../../sdk/client.ts';
+import { ApiError, ApiUnreachableError, type Client } from '../../../sdk/client.ts';
 
 const LIFETIME_MS = 3_600_000;
 
@@ -66,3 +66,28 @@ t.test('a token lasts four fifths of its time, and longer only while there is no
   nowMs += 10_001;
   t.match(await shown(), { token: /^token-[34]$/ });
 });
+
+for (const [what, error, soonestMs] of [
+  ['was away', new ApiUnreachableError('no answer'), 1_000],
+  ['could not serve', new ApiError({ code: 503, reason: 'ServiceUnavailable', message: 'away' }), 1_000],
+  ['refused', new ApiError({ code: 403, reason: 'Forbidden', message: 'may not' }), 10_000],
+] as const)
+  t.test(`a server that ${what} is asked again after ${soonestMs / 1000} s`, async (t) => {
+    let nowMs = 0;
+    let asked = 0;
+    const client = {
+      post: async () => {
+        if (++asked === 1) throw error;
+        return { status: { token: 'the token', expirationTimestamp: new Date(nowMs + 3_600_000).toISOString() } };
+      },
+    } as unknown as Client;
+    const tokens = new PodTokens({ client, logger: pino({ level: 'silent' }), now: () => nowMs });
+    const pod = podWith({ path: 'token' });
+    const shown = async () => [...(await tokens.of(pod)).values()];
+    t.match(await shown(), [{ fault: /failed to fetch token/ }]);
+    nowMs = soonestMs - 1;
+    t.match(await shown(), [{ fault: /failed to fetch token/ }]);
+    t.equal(asked, 1, 'not at once');
+    nowMs = soonestMs;
+    t.match(await shown(), [{ token: 'the token' }]);
+  });
