@@ -47,6 +47,7 @@ export class RuntimeCache {
   /** What became known of one container while a list was being read: the list is older. */
   #newer = new Set<string>();
   #available = false;
+  #brokeAtMs = 0;
   #relisting: Promise<void> | undefined;
   #relistAgain = false;
   #changes = 0;
@@ -68,6 +69,11 @@ export class RuntimeCache {
     return this.#available;
   }
 
+  /** When the engine was last seen to go away; 0 when it was not. */
+  get brokeAtMs(): number {
+    return this.#brokeAtMs;
+  }
+
   /** Counts every change of a container; for those who record what is there. */
   get changes(): number {
     return this.#changes;
@@ -86,6 +92,7 @@ export class RuntimeCache {
             void this.relist().then(() => first?.());
             break;
           case 'down':
+            this.#brokeAtMs = Date.now();
             this.#setAvailable(false, event.reason);
             break;
           case 'container':

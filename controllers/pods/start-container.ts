@@ -269,10 +269,24 @@ async function create(
 
 /** What an earlier try has made is taken over, with the address that it was made with if no other pod has that by now. */
 async function adopt(context: AgentContext, pod: Pod, standing: Container): Promise<string> {
+  if (standing.state === 'created' && standing.createdAtMs <= context.cache.brokeAtMs)
+    await discard(context, pod, standing);
   const address = standing.labels[labels.ADDRESS_LABEL];
   if (address === undefined || context.addresses.claim(pod.metadata.uid ?? '', address)) return standing.id;
   await context.runtime.removeContainer(standing.id, { force: true });
   throw new WorkError('CreateContainerError', `the address ${address} of an earlier try belongs to another pod by now`);
+}
+
+/**
+ * An engine that ends as it makes a container may leave half of it: a process, an end of its network. What never ran is thrown away, and another made, at an address of its own where nobody has been told of the
+ * first.
+ */
+async function discard({ runtime, addresses }: AgentContext, pod: Pod, standing: Container): Promise<never> {
+  await runtime.killRemains(standing.id);
+  await runtime.removeContainer(standing.id, { force: true });
+  const isHolder = standing.labels[labels.SANDBOX_LABEL] === undefined;
+  if (isHolder && pod.status?.podIP === undefined) addresses.release(pod.metadata.uid ?? '');
+  throw new WorkError('CreateContainerError', 'the engine ended as it made the container; another is made');
 }
 
 async function startFailed(

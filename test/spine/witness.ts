@@ -104,7 +104,8 @@ export class Witness {
         const slots = running.map(({ Labels }) => `${Labels['reckon.dev/pod-name']}/${Labels['reckon.dev/container']}`);
         for (const slot of new Set(slots.filter((slot, index) => slots.indexOf(slot) !== index)))
           this.#fault(`two containers run in ${slot}`);
-        for (const { Id, Labels } of containers) this.#noteAttempt(Id, Labels);
+        // One that was never started may be thrown away and made again.
+        for (const { Id, State, Labels } of containers) if (State !== 'created') this.#noteAttempt(Id, Labels);
       }
       await sleep(SAMPLE_MS);
     }
