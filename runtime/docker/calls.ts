@@ -5,8 +5,8 @@ import { RuntimeCallError, RuntimeTimeoutError, RuntimeUnavailableError } from '
 export const CALL_TIMEOUT_MS = 20_000;
 /** So long a list waits for what is to be said of one container: one over which the engine hangs is not to hold up the others. */
 export const PATIENCE_MS = 5_000;
-/** Making and starting a container sets up disks and networks. */
-export const START_TIMEOUT_MS = 120_000;
+/** Making and starting a container sets up disks and networks. Whoever is given up on is tried again, and found by its name where it was made after all. */
+export const START_TIMEOUT_MS = 40_000;
 
 const UNAVAILABLE_CODES = new Set([
   'ECONNREFUSED',
