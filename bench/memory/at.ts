@@ -6,7 +6,7 @@ import pg from 'pg';
 import { openEventLog } from '../../event-log/jetstream.ts';
 import { openHistory } from '../../state/history.ts';
 import { startWithPast } from '../../test/memory/stage.ts';
-import { around } from '../../test/prove/alone.ts';
+import { around, type Around } from '../../test/prove/alone.ts';
 import { generator } from '../../test/prove/generator.ts';
 
 const SIZES = (process.env['RECKON_BENCH_RECORDS'] ?? '1000,100000').split(',').map(Number);
@@ -15,50 +15,43 @@ const READS = 200;
 const LISTS = 20;
 const WRITES_A_DAY = 24;
 
-for (const size of SIZES) await measure(size);
-
-async function measure(records: number): Promise<void> {
-  const t = await around();
-  try {
-    const { api, servers } = await startWithPast(t);
-    await api.post('/api/v1/namespaces', { apiVersion: 'v1', kind: 'Namespace', metadata: { name: 'shop' } });
-    const before = await bytes(servers.databaseUrl);
-    const streamBefore = await streamBytes(servers.natsUrl, servers.prefix);
-    const first = (await api.lastSequence()) + 1;
-    const writtenMs = await write(servers, records);
-    const last = await api.lastSequence();
-    const history = openHistory(servers.databaseUrlAs('reckon_reader'));
-    await history.reach(last, 600_000);
-    await history.close();
-    await analyse(servers.databaseUrl);
-    const random = generator(1);
-    const revision = (): number => first + Math.floor(random() * (last - first));
-    const one = (): string => `/api/v1/namespaces/shop/configmaps/thing-${Math.floor(random() * OBJECTS)}`;
-    const list = '/api/v1/namespaces/shop/configmaps';
-    // A revision at which all the objects are there.
-    const full = (): number => Math.max(first + Math.min(records, OBJECTS), revision());
-    const [get, getAt, listLive, listAt] = [
-      await median(READS, () => api.get(one())),
-      await median(READS, () => api.get(`${one()}?at=${full()}`)),
-      await median(LISTS, () => api.get(list)),
-      await median(LISTS, () => api.get(`${list}?at=${full()}`)),
-    ];
-    const perVersion = ((await bytes(servers.databaseUrl)) - before) / records;
-    const inLog = ((await streamBytes(servers.natsUrl, servers.prefix)) - streamBefore) / records;
-    const show = (live: number, past: number): string =>
-      `${live.toFixed(1)} ms now, ${past.toFixed(1)} ms then: ${(past / live).toFixed(1)}x`;
-    console.log(`${records} records of ${OBJECTS} objects (written in ${(writtenMs / 1000).toFixed(0)} s), medians:`);
-    console.log(`  one object         ${show(get, getAt)}`);
-    console.log(`  a list of ${OBJECTS}      ${show(listLive, listAt)}`);
-    console.log(
-      `  bytes a version    ${inLog.toFixed(0)} in the log, ${perVersion.toFixed(0)} in PostgreSQL, of a payload of ${PAYLOAD}`,
-    );
-    console.log(
-      `  an object that is written ${WRITES_A_DAY} times a day   ${((WRITES_A_DAY * perVersion) / 1024).toFixed(0)} KiB a day in PostgreSQL for good, ${((WRITES_A_DAY * inLog) / 1024).toFixed(0)} KiB a day in the log for 7 days`,
-    );
-  } finally {
-    await t.end();
-  }
+async function measure(t: Around, records: number): Promise<void> {
+  const { api, servers } = await startWithPast(t);
+  await api.post('/api/v1/namespaces', { apiVersion: 'v1', kind: 'Namespace', metadata: { name: 'shop' } });
+  const before = await bytes(servers.databaseUrl);
+  const streamBefore = await streamBytes(servers.natsUrl, servers.prefix);
+  const first = (await api.lastSequence()) + 1;
+  const writtenMs = await write(servers, records);
+  const last = await api.lastSequence();
+  const history = openHistory(servers.databaseUrlAs('reckon_reader'));
+  await history.reach(last, 600_000);
+  await history.close();
+  await analyse(servers.databaseUrl);
+  const random = generator(1);
+  const revision = (): number => first + Math.floor(random() * (last - first));
+  const one = (): string => `/api/v1/namespaces/shop/configmaps/thing-${Math.floor(random() * OBJECTS)}`;
+  const list = '/api/v1/namespaces/shop/configmaps';
+  // A revision at which all the objects are there.
+  const full = (): number => Math.max(first + Math.min(records, OBJECTS), revision());
+  const [get, getAt, listLive, listAt] = [
+    await median(READS, () => api.get(one())),
+    await median(READS, () => api.get(`${one()}?at=${full()}`)),
+    await median(LISTS, () => api.get(list)),
+    await median(LISTS, () => api.get(`${list}?at=${full()}`)),
+  ];
+  const perVersion = ((await bytes(servers.databaseUrl)) - before) / records;
+  const inLog = ((await streamBytes(servers.natsUrl, servers.prefix)) - streamBefore) / records;
+  const show = (live: number, past: number): string =>
+    `${live.toFixed(1)} ms now, ${past.toFixed(1)} ms then: ${(past / live).toFixed(1)}x`;
+  console.log(`${records} records of ${OBJECTS} objects (written in ${(writtenMs / 1000).toFixed(0)} s), medians:`);
+  console.log(`  one object         ${show(get, getAt)}`);
+  console.log(`  a list of ${OBJECTS}      ${show(listLive, listAt)}`);
+  console.log(
+    `  bytes a version    ${inLog.toFixed(0)} in the log, ${perVersion.toFixed(0)} in PostgreSQL, of a payload of ${PAYLOAD}`,
+  );
+  console.log(
+    `  an object that is written ${WRITES_A_DAY} times a day   ${((WRITES_A_DAY * perVersion) / 1024).toFixed(0)} KiB a day in PostgreSQL for good, ${((WRITES_A_DAY * inLog) / 1024).toFixed(0)} KiB a day in the log for 7 days`,
+  );
 }
 
 const objectOf = (name: string, count: number): string =>
@@ -141,3 +134,11 @@ async function streamBytes(natsUrl: string, prefix: string): Promise<number> {
   await connection.close();
   return info.state.bytes;
 }
+
+const t = await around();
+try {
+  for (const size of SIZES) await measure(t, size);
+} finally {
+  await t.end();
+}
+process.exit();
