@@ -413,7 +413,10 @@ t.test('reads reach the end of the log though its last records are gone', async 
 
 t.test('what the server tells of itself', async (t) => {
   t.equal((await api.get('/healthz', { user: null })).text, 'ok');
-  t.match((await api.get('/readyz?verbose')).text, /\[\+\]log ok\n\[\+\]cache ok\n\[\+\]shutdown ok\nreadyz check passed/);
+  t.match(
+    (await api.get('/readyz?verbose')).text,
+    /\[\+\]log ok\n\[\+\]cache ok\n\[\+\]shutdown ok\nreadyz check passed/,
+  );
   t.match((await api.get('/version', { user: null })).body, { major: '1', minor: '32' });
   t.equal((await api.get('/api', { user: null })).status, 403);
   t.match((await api.get('/apis')).body, { kind: 'APIGroupList' });
