@@ -108,7 +108,11 @@ function planMissing(context: SlotContext): SlotPlan {
   const { view, pod } = context;
   const { recorded, slot } = view;
   if (recorded?.containerID === undefined || recorded.containerID === '') {
-    return planStart(context, { attempt: 0, delayMs: 0, because: `the pod has no container "${slot.name}" yet` });
+    // Of the attempt that the status counts, none was ever started; an earlier one that has ended is not started again.
+    const earlier = view.previous === undefined ? 0 : attemptOf(view.previous) + 1;
+    const attempt = Math.max(recorded?.restartCount ?? 0, earlier);
+    const delayMs = attempt === 0 ? 0 : FIRST_RESTART_DELAY_MS;
+    return planStart(context, { attempt, delayMs, because: `the pod has no container "${slot.name}" yet` });
   }
   const exitCode = recorded.state?.terminated?.exitCode ?? recorded.lastState?.terminated?.exitCode ?? 137;
   const ended = recorded.state?.running === undefined ? exitCode : 137;

@@ -141,6 +141,17 @@ t.test('what is taken away behind the agent is put back, or reported', async (t)
   model.remove(newest);
   model.settle();
   t.equal(status(model)?.restartCount, 3, 'an older container that is still there does not hide the loss');
+  const made = settled({ containers: [main] });
+  made.exit(made.running()[0]?.id ?? '', 1);
+  made.settle();
+  // As when an engine that ended took what it had only made with it.
+  const [, second] = made.containers;
+  Object.assign(second!, { state: 'created', startedAtMs: undefined });
+  made.turn(Infinity);
+  made.containers = made.containers.filter((container) => container !== second);
+  Object.assign(made.pod!.status!.containerStatuses![0]!, { containerID: undefined });
+  made.settle();
+  t.equal(made.running()[0]?.labels['reckon.dev/attempt'], '1', 'no attempt that has ended is started again');
   const once = settled({ containers: [main], restartPolicy: 'Never' });
   once.containers = [];
   once.settle();
