@@ -1,5 +1,6 @@
 /** Keys, subjects and headers: what goes in comes out, whatever the names. No server. */
 import fc from 'fast-check';
+import type { MsgHdrs } from 'nats';
 import t from 'tap';
 import type { LogRecord, Write } from '../../event-log/event-log.ts';
 import { messageHeaders, toOutgoing, toRecord } from '../../event-log/record.ts';
@@ -99,6 +100,18 @@ t.test('filters become subjects none of which lies within another', async (t) =>
   t.same(filterSubjects('r', ['ephemeral'], [{ ...pods, plane: 'desired' }]), ['r.ephemeral.core.pods.*.*']);
 });
 
+/** What another client reads of them. */
+function onTheWire(headers: MsgHdrs): ReadonlyMap<string, string> {
+  const text = Buffer.from((headers as unknown as { encode(): Uint8Array }).encode()).toString();
+  const [version, ...lines] = text.split('\r\n');
+  if (version !== 'NATS/1.0') throw new Error(`headers begin with ${version}`);
+  return new Map(
+    lines
+      .filter((line) => line !== '')
+      .map((line) => [line.slice(0, line.indexOf(': ')), line.slice(line.indexOf(': ') + 2)]),
+  );
+}
+
 t.test('a write becomes headers and payload, and these become a record, character by character', async () => {
   const odd = fc.string({ unit: 'grapheme' });
   const write: fc.Arbitrary<Write> = fc
@@ -119,7 +132,7 @@ t.test('a write becomes headers and payload, and these become a record, characte
         writeId: 'w-1',
         ...(inTransaction && { transaction }),
       });
-      const headers = messageHeaders(outgoing);
+      const headers = onTheWire(messageHeaders(outgoing));
       const message = {
         sequence: 7,
         subject: outgoing.subject,
