@@ -13,7 +13,8 @@ import { startTestServers } from './test-servers.ts';
 
 const root = process.env['RECKON_ROOT'] ?? process.cwd();
 const tests = path.join(root, 'dist', 'test');
-const jobs = 2;
+/** More than a small machine has cores: most files wait for most of their time. */
+const jobs = 3;
 /** One file may take so long; the longest kill, wait and recover. */
 const fileTimeoutSeconds = 900;
 /** Of what a file said, so much is kept for when it fails. */
