@@ -57,6 +57,13 @@ function deleting(target: Dependent, dependents: readonly Dependent[]): ApiActio
       metadata.ownerReferences?.some((reference) => reference.uid === uid && reference.blockOwnerDeletion),
   );
   if (!isBlocked) return [release(target, FOREGROUND, 'no dependent holds it any longer')];
+  const ring = dependents
+    .filter(({ object }) => isLeavingInForeground(object))
+    .map(({ object }) => object.metadata.uid);
+  const holds = object.metadata.ownerReferences?.some(
+    (reference) => reference.blockOwnerDeletion && reference.uid !== uid && ring.includes(reference.uid),
+  );
+  if (holds) return [unblock(target)];
   // Each dependent decides for itself whether another owner keeps it; see `owned`.
   return [];
 }

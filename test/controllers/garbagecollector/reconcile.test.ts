@@ -139,6 +139,16 @@ t.test('somebody takes it over at the last moment', async (t) => {
   t.strictSame(names(world), ['b', 'new']);
 });
 
+t.test('two that own each other, both deleted in the foreground, do not wait for each other', async (t) => {
+  const [a, b] = [objectOf('a'), objectOf('b')];
+  a.metadata.ownerReferences = [reference('b', { blockOwnerDeletion: true })];
+  b.metadata.ownerReferences = [reference('a', { blockOwnerDeletion: true })];
+  const world = await worldOf(a, b);
+  for (const object of [a, b]) world.delete(object, { propagationPolicy: 'Foreground' });
+  await world.settle();
+  t.strictSame(names(world), []);
+});
+
 t.test('whatever owns whatever, in whatever order, whenever the collector dies', async () => {
   const size = 8;
   const edges = fc.array(fc.tuple(fc.nat(size - 1), fc.nat(size - 1), fc.boolean()), { maxLength: 14 });
