@@ -211,6 +211,7 @@ t.test(
     const opened: SpdyStream[] = [];
     const { ended, send, open, peer } = await session(t, (stream) => opened.push(stream));
     open(1);
+    while (opened.length === 0) await new Promise((resolve) => setImmediate(resolve));
     const piece = Buffer.alloc(64 * 1024);
     let sent = 0;
     while (peer.writableLength < 1 << 20 && sent < 256 << 20) {
