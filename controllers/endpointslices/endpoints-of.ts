@@ -2,12 +2,16 @@
  * What a Service points at: its pods with their addresses and conditions, and each port resolved to a number. Pods that name a port differently stand in groups of their own.
  * https://kubernetes.io/docs/concepts/services-networking/endpoint-slices/
  */
-import type { ContainerPort, Pod, Service, ServicePort } from '../../api-schemas/types/core-v1.ts';
+import type { ContainerPort, Endpoints, Pod, Service, ServicePort } from '../../api-schemas/types/core-v1.ts';
 import type { Endpoint, EndpointPort } from '../../api-schemas/types/discovery-v1.ts';
 import { canonicalJson, type ApiObject } from '../../sdk/index.ts';
 
 export type PodObject = Pod & ApiObject;
 export type ServiceObject = Service & ApiObject;
+export type EndpointsObject = Endpoints & ApiObject;
+
+export const SERVICES = { group: '', version: 'v1', resource: 'services' };
+export const ENDPOINTS = { group: '', version: 'v1', resource: 'endpoints' };
 
 /** Endpoints that share their ports. */
 export interface EndpointGroup {

@@ -2,12 +2,11 @@
  * EndpointSlices: which addresses stand behind a Service at this moment. The Service is what is reconciled; its slices are what is written. Where it selects no pods, what somebody has written into its Endpoints is mirrored.
  */
 import { keyIn, matchesSelector, type Controller } from '../../sdk/index.ts';
-import type { PodObject, ServiceObject } from './endpoints-of.ts';
+import { ENDPOINTS, SERVICES, type EndpointsObject, type PodObject, type ServiceObject } from './endpoints-of.ts';
 import { mirrorController } from './mirror.ts';
-import { ENDPOINTS, MANAGER, reconcile, type EndpointsObject, type Observed } from './reconcile.ts';
+import { MANAGER, reconcile, type Observed } from './reconcile.ts';
 import { MANAGED_BY, SERVICE_NAME, SLICES, type SliceObject } from './slice-changes.ts';
 
-const SERVICES = { group: '', version: 'v1', resource: 'services' };
 const PODS = { group: '', version: 'v1', resource: 'pods' };
 
 export const controller: Controller<ServiceObject, Observed> = {

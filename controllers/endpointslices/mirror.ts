@@ -2,18 +2,17 @@
  * Mirrors the Endpoints that somebody has made by hand for a Service without a selector into EndpointSlices, which is what everybody reads. Follows the endpointslicemirroring controller of Kubernetes.
  * https://kubernetes.io/docs/concepts/services-networking/endpoint-slices/#endpointslice-mirroring
  */
-import type { EndpointAddress, EndpointSubset, Endpoints } from '../../api-schemas/types/core-v1.ts';
+import type { EndpointAddress, EndpointSubset } from '../../api-schemas/types/core-v1.ts';
 import type { Endpoint } from '../../api-schemas/types/discovery-v1.ts';
 import {
   controllerReference,
   deterministicName,
   keyIn,
   type ApiAction,
-  type ApiObject,
   type Controller,
   type Plan,
 } from '../../sdk/index.ts';
-import type { ServiceObject } from './endpoints-of.ts';
+import { ENDPOINTS, SERVICES, type EndpointsObject, type ServiceObject } from './endpoints-of.ts';
 import {
   HEADLESS,
   MANAGED_BY,
@@ -24,8 +23,6 @@ import {
   type SliceObject,
 } from './slice-changes.ts';
 
-export type EndpointsObject = Endpoints & ApiObject;
-
 export interface MirrorObserved {
   /** Of the same name. */
   readonly service: ServiceObject | undefined;
@@ -33,8 +30,6 @@ export interface MirrorObserved {
   readonly slices: readonly SliceObject[];
 }
 
-const SERVICES = { group: '', version: 'v1', resource: 'services' };
-const ENDPOINTS = { group: '', version: 'v1', resource: 'endpoints' };
 const MANAGER = 'endpointslicemirroring-controller.k8s.io';
 const SKIP = 'endpointslice.kubernetes.io/skip-mirror';
 const LEADER = 'control-plane.alpha.kubernetes.io/leader';

@@ -1,16 +1,9 @@
 /**
  * Brings a Service's EndpointSlices, and the older Endpoints object of the same name, in line with its ready pods. Pure; called by the SDK's loop.
  */
-import type { EndpointAddress, EndpointSubset, Endpoints } from '../../api-schemas/types/core-v1.ts';
+import type { EndpointAddress, EndpointSubset } from '../../api-schemas/types/core-v1.ts';
 import type { Endpoint } from '../../api-schemas/types/discovery-v1.ts';
-import {
-  controllerReference,
-  deterministicName,
-  sameJson,
-  type ApiAction,
-  type ApiObject,
-  type Plan,
-} from '../../sdk/index.ts';
+import { controllerReference, deterministicName, sameJson, type ApiAction, type Plan } from '../../sdk/index.ts';
 import {
   HEADLESS,
   MANAGED_BY,
@@ -19,9 +12,14 @@ import {
   sliceChanges,
   type SliceObject,
 } from './slice-changes.ts';
-import { endpointGroups, type EndpointGroup, type PodObject, type ServiceObject } from './endpoints-of.ts';
-
-export type EndpointsObject = Endpoints & ApiObject;
+import {
+  ENDPOINTS,
+  endpointGroups,
+  type EndpointGroup,
+  type EndpointsObject,
+  type PodObject,
+  type ServiceObject,
+} from './endpoints-of.ts';
 
 export interface Observed {
   /** Pods that the Service selects. */
@@ -31,7 +29,6 @@ export interface Observed {
   readonly endpoints: EndpointsObject | undefined;
 }
 
-export const ENDPOINTS = { group: '', version: 'v1', resource: 'endpoints' };
 export const MANAGER = 'endpointslice-controller.k8s.io';
 /** Kubernetes' own bound; what is cut off stands in the slices. */
 const MAX_ENDPOINTS = 1_000;

@@ -4,7 +4,7 @@ import t from 'tap';
 import type { Endpoint } from '../../../api-schemas/types/discovery-v1.ts';
 import type { PodObject, ServiceObject } from '../../../controllers/endpointslices/endpoints-of.ts';
 import { controller } from '../../../controllers/endpointslices/index.ts';
-import type { EndpointsObject } from '../../../controllers/endpointslices/reconcile.ts';
+import type { EndpointsObject } from '../../../controllers/endpointslices/endpoints-of.ts';
 import type { SliceObject } from '../../../controllers/endpointslices/slice-changes.ts';
 import { Killed, SmallWorld } from '../small-world.ts';
 
