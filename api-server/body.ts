@@ -55,7 +55,9 @@ function received(request: IncomingMessage, limitBytes: number): Promise<Buffer 
     });
     request.once('end', () => resolve(chunks.length === 1 ? chunks[0] : Buffer.concat(chunks)));
     request.once('error', reject);
-    request.once('close', () => reject(Object.assign(new Error('the client has left'), { code: 'ECONNRESET' })));
+    request.once('close', () => {
+      if (!request.readableEnded) reject(Object.assign(new Error('the client has left'), { code: 'ECONNRESET' }));
+    });
   });
 }
 

@@ -40,7 +40,8 @@ export class Metrics {
   readonly #observed: Observed;
   readonly #requests: Counter<(typeof REQUEST)[number] | 'code'>;
   readonly #durations: Histogram<(typeof REQUEST)[number]>;
-  readonly #inFlight: Gauge<'request_kind'>;
+  /** Plain numbers, read when they are asked for: these change twice a request. */
+  readonly #inFlight = { readOnly: 0, mutating: 0 };
   readonly #appends: Histogram;
 
   constructor(observed: Observed) {
@@ -59,12 +60,6 @@ export class Metrics {
       buckets: DURATIONS_SECONDS,
       registers,
     });
-    this.#inFlight = new Gauge({
-      name: 'apiserver_current_inflight_requests',
-      help: 'Requests that are being answered, by whether they change anything; not what stays open.',
-      labelNames: ['request_kind'],
-      registers,
-    });
     this.#appends = new Histogram({
       name: 'reckon_log_append_duration_seconds',
       help: 'From a write that is ready to its record, durable and followed by this server.',
@@ -79,15 +74,13 @@ export class Metrics {
   count(response: ServerResponse, target: ResourceRequest | undefined): void {
     const labels = this.#labels(target);
     const longRunning = target !== undefined && isLongRunning(target);
-    const kind = {
-      request_kind: response.req.method === 'GET' || response.req.method === 'HEAD' ? 'readOnly' : 'mutating',
-    };
+    const kind = response.req.method === 'GET' || response.req.method === 'HEAD' ? 'readOnly' : 'mutating';
     const began = performance.now();
-    if (!longRunning) this.#inFlight.inc(kind);
+    if (!longRunning) this.#inFlight[kind]++;
     response.once('close', () => {
       this.#requests.inc({ ...labels, code: response.headersSent ? response.statusCode : 499 });
       if (longRunning) return;
-      this.#inFlight.dec(kind);
+      this.#inFlight[kind]--;
       this.#durations.observe(labels, (performance.now() - began) / 1000);
     });
   }
@@ -127,6 +120,14 @@ export class Metrics {
           await collect(this);
         },
       });
+    gauge(
+      'apiserver_current_inflight_requests',
+      'Requests that are being answered, by whether they change anything; not what stays open.',
+      ['request_kind'],
+      (to) => {
+        for (const [kind, count] of Object.entries(this.#inFlight)) to.set({ request_kind: kind }, count);
+      },
+    );
     gauge('apiserver_longrunning_requests', 'Watches, logs and streams that are open.', [], (to) =>
       to.set(fairness.longRunning()),
     );

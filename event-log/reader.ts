@@ -2,6 +2,7 @@
  * Reads by sequence and by object, always answered by the stream's leader (never a direct get, which a lagging replica may answer). Used by both kinds of log,
  * by the settlement of unknown outcomes and by the follower.
  */
+import { setImmediate as endOfTurn } from 'node:timers/promises';
 import type { LogRecord, ObjectKey } from './event-log.ts';
 import { ERROR, JetStreamError } from './answers.ts';
 import type { LogConnection } from './connection.ts';
@@ -37,7 +38,8 @@ export class StreamReader {
   readonly names: StreamNames;
   readonly kind: StreamKind;
   readonly stream: string;
-  #reading: Promise<number> | undefined;
+  /** Never rejects. */
+  #reading: Promise<unknown> = Promise.resolve();
   #next: Promise<number> | undefined;
 
   constructor(connection: LogConnection, names: StreamNames, kind: StreamKind) {
@@ -47,19 +49,22 @@ export class StreamReader {
     this.stream = kind === 'log' ? names.log : names.ephemeral;
   }
 
-  /** Whoever asks while one read is under way shares the next one, which begins after all of them have asked. */
+  /**
+   * Whoever asks while one read is under way shares the next one, which begins after all of them have asked: at the end of a turn of the event loop, so that requests which arrive together share one.
+   * (Measured with 32 clients that read: a read each for every second of them cost a quarter of the API server's time.)
+   */
   lastSequence(): Promise<number> {
-    if (!this.#reading) {
-      this.#reading = this.#readLastSequence().finally(() => (this.#reading = undefined));
-      return this.#reading;
-    }
-    this.#next ??= this.#reading
-      .catch(() => 0)
-      .then(() => {
-        this.#next = undefined;
-        return this.lastSequence();
-      });
+    this.#next ??= this.#nextRead();
     return this.#next;
+  }
+
+  async #nextRead(): Promise<number> {
+    await this.#reading;
+    await endOfTurn();
+    this.#next = undefined;
+    const read = this.#readLastSequence();
+    this.#reading = read.catch(() => undefined);
+    return read;
   }
 
   async #readLastSequence(): Promise<number> {
