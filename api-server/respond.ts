@@ -2,8 +2,9 @@
  * Writes answers: one object, a list or a Status, in the form that the client's Accept header prefers. Plain JSON takes the stored bytes as they are; large answers are packed where the client takes gzip, as
  * Kubernetes does. Called by every verb; watches are in `watch-stream.ts`.
  */
-import { gzip } from 'node:zlib';
 import type { ServerResponse } from 'node:http';
+import { pipeline, Readable } from 'node:stream';
+import { gzip } from 'node:zlib';
 import type { ApiObject } from '../api-schemas/schema.ts';
 import { apiVersionOf, asSpoken, type Call } from './call.ts';
 import { listMessage, sealMessage } from './codec/protobuf.ts';
@@ -38,6 +39,33 @@ export function sendBytes(
   if (body.length > GZIP_FROM_BYTES && takesGzip(response)) return sendPacked(response, code, body, contentType);
   response.writeHead(code, { 'Content-Type': contentType, 'Content-Length': body.length });
   response.end(body);
+}
+
+/** So much is put together and encrypted at a time; meanwhile the client reads what came before. */
+const PIECE_BYTES = 256 * 1024;
+
+/** As `sendBytes`, of an answer that stands in many small parts: what is long leaves piece by piece, no faster than the client takes it. */
+function sendParts({ response }: Pick<Call, 'response'>, parts: readonly Buffer[]): void {
+  const sizeBytes = parts.reduce((sum, { length }) => sum + length, 0);
+  if (sizeBytes <= PIECE_BYTES || takesGzip(response))
+    return sendBytes({ response }, 200, Buffer.concat(parts, sizeBytes));
+  response.writeHead(200, { 'Content-Type': CONTENT_TYPES.json, 'Content-Length': sizeBytes });
+  // Who leaves before the end is no fault of anybody's.
+  pipeline(Readable.from(pieces(parts), { objectMode: false }), response, () => undefined);
+}
+
+function* pieces(parts: readonly Buffer[]): Generator<Buffer> {
+  let piece: Buffer[] = [];
+  let sizeBytes = 0;
+  for (const part of parts) {
+    piece.push(part);
+    sizeBytes += part.length;
+    if (sizeBytes < PIECE_BYTES) continue;
+    yield Buffer.concat(piece, sizeBytes);
+    piece = [];
+    sizeBytes = 0;
+  }
+  if (sizeBytes > 0) yield Buffer.concat(piece, sizeBytes);
 }
 
 const takesGzip = ({ req }: ServerResponse): boolean =>
@@ -148,7 +176,7 @@ export function sendList(asking: Call, page: ListPage): void {
   }
   if (format === 'json' && !wantsPretty(call.response)) {
     const items = page.entries.map((entry) => itemOf(call, entry, as, version));
-    return sendBytes(call, 200, joined(list, items));
+    return sendParts(call, joined(list, items));
   }
   const objects = page.entries.map((entry) => objectOf(call, entry));
   sendValue(call, {
@@ -160,12 +188,12 @@ export function sendList(asking: Call, page: ListPage): void {
 const COMMA = Buffer.from(',');
 
 /** The items stay the bytes that they are. */
-function joined(list: { kind: string; apiVersion: string; metadata: object }, items: readonly Buffer[]): Buffer {
+function joined(list: { kind: string; apiVersion: string; metadata: object }, items: readonly Buffer[]): Buffer[] {
   const head = `{"kind":${JSON.stringify(list.kind)},"apiVersion":${JSON.stringify(list.apiVersion)},"metadata":${JSON.stringify(list.metadata)},"items":[`;
   const parts: Buffer[] = [Buffer.from(head)];
   items.forEach((item, index) => (index === 0 ? parts.push(item) : parts.push(COMMA, item)));
   parts.push(Buffer.from(']}'));
-  return Buffer.concat(parts);
+  return parts;
 }
 
 /** One object of a list, or of a watch, in JSON. */
