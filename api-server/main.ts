@@ -3,6 +3,7 @@
  */
 import { randomUUID } from 'node:crypto';
 import type { Logger } from 'pino';
+import type { Registry as Metered } from 'prom-client';
 import { loadRegistry, type Registry } from '../api-schemas/registry.ts';
 import { openConsumerAccess, type ConsumerAccessOptions } from '../event-log/consumer-access.ts';
 import { openDurables } from '../event-log/durables.ts';
@@ -55,6 +56,8 @@ export interface ApiServerOptions {
   readonly eventTtlSeconds?: number;
   /** How many requests are answered at once, and how many wait; what is not named is as in `fairness/levels.ts`. */
   readonly limits?: Partial<Limits>;
+  /** Where several processes serve one address: is given the metrics of this one, and reads those of all. Absent: `/metrics` tells of this process. */
+  readonly shareMetrics?: (own: Metered) => () => Promise<string>;
   readonly logger: Logger;
 }
 
@@ -85,7 +88,8 @@ export async function startApiServer(options: ApiServerOptions): Promise<{ port:
   const shelves = { log: { stream: stream(log), log }, ephemeral: { stream: stream(ephemeral), log: ephemeral } };
   const eventTtlSeconds = options.eventTtlSeconds ?? WEEK_SECONDS;
   const fairness = new Fairness(options.limits);
-  const metrics = new Metrics({ registry, fairness, streams: shelves });
+  const { shareMetrics } = options;
+  const metrics = new Metrics({ registry, fairness, streams: shelves, ...(shareMetrics && { shareMetrics }) });
   const store = new ObjectStore({
     ...shelves,
     sealer,

@@ -15,6 +15,7 @@ export interface Observed {
   readonly fairness: Fairness;
   /** By name. */
   readonly streams: Readonly<Record<string, Followed>>;
+  readonly shareMetrics?: (own: Metered) => () => Promise<string>;
 }
 
 export interface Followed {
@@ -24,6 +25,11 @@ export interface Followed {
 
 const REQUEST = ['verb', 'group', 'version', 'resource', 'subresource', 'scope'] as const;
 const DURATIONS_SECONDS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60];
+const OF_THE_WHOLE: ReadonlySet<string> = new Set([
+  'apiserver_storage_objects',
+  'reckon_log_position',
+  'reckon_log_lag',
+]);
 const VERBS: Readonly<Record<ResourceRequest['verb'], string>> = {
   get: 'GET',
   list: 'LIST',
@@ -38,6 +44,7 @@ const VERBS: Readonly<Record<ResourceRequest['verb'], string>> = {
 export class Metrics {
   readonly #metered = new Metered();
   readonly #observed: Observed;
+  readonly #read: () => Promise<string>;
   readonly #requests: Counter<(typeof REQUEST)[number] | 'code'>;
   readonly #durations: Histogram<(typeof REQUEST)[number]>;
   /** Plain numbers, read when they are asked for: these change twice a request. */
@@ -68,6 +75,7 @@ export class Metrics {
     });
     this.#gauges(registers);
     collectDefaultMetrics({ register: this.#metered });
+    this.#read = observed.shareMetrics?.(this.#metered) ?? (() => this.#metered.metrics());
   }
 
   /** Counts the request when its answer is over. Labels are those of resources that there are: a client cannot make up new ones. */
@@ -94,7 +102,7 @@ export class Metrics {
   }
 
   text(): Promise<string> {
-    return this.#metered.metrics();
+    return this.#read();
   }
 
   #labels(target: ResourceRequest | undefined): Record<(typeof REQUEST)[number], string> {
@@ -109,12 +117,15 @@ export class Metrics {
   /** What is read when it is asked for. */
   #gauges(registers: Metered[]): void {
     const { fairness, streams } = this.#observed;
-    const gauge = (name: string, help: string, labelNames: string[], collect: (gauge: Gauge) => void | Promise<void>) =>
+    type Collect = (gauge: Gauge) => void | Promise<void>;
+    const gauge = (name: string, help: string, labelNames: string[], collect: Collect) =>
       new Gauge({
         name,
         help,
         labelNames,
         registers,
+        // What every process that serves here knows of the whole is not a share of it.
+        ...(OF_THE_WHOLE.has(name) && { aggregator: 'max' as const }),
         async collect() {
           this.reset();
           await collect(this);

@@ -14,10 +14,13 @@ import {
 } from './instance.ts';
 import { addressOf, machineAddress, numberOf } from './instance/addresses.ts';
 import { runUntilTold } from './until-told.ts';
+import { isWorker, runWorkers, shareMetrics } from './workers.ts';
 
 export interface ApiServerOptions {
   readonly port?: number;
   readonly host?: string;
+  /** How many serve together; default 1. */
+  readonly processes?: number;
 }
 
 export async function runApiServer(options: ApiServerOptions): Promise<void> {
@@ -25,6 +28,8 @@ export async function runApiServer(options: ApiServerOptions): Promise<void> {
   const { settings, credentials } = instance;
   const host = options.host ?? loopback;
   const logger = createLogger({ name: 'api-server', ...levelFromEnvironment() });
+  const { processes = 1 } = options;
+  if (processes > 1 && !isWorker()) return runWorkers({ count: processes, logger });
   const [first = 0, last = 0] = settings.nodePortRange.split('-').map(Number);
   const server = await startApiServer({
     natsUrl: natsUrl(instance, 'apiServer'),
@@ -38,6 +43,7 @@ export async function runApiServer(options: ApiServerOptions): Promise<void> {
     podAddress: podAddressOf(host, settings.podCidr),
     serviceCidr: settings.serviceCidr,
     nodePortRange: [first, last],
+    ...(isWorker() && { shareMetrics }),
     logger,
   });
   await runUntilTold(server, logger);

@@ -30,8 +30,10 @@ Flags of start
   --controllers a,b                 only these (and projection, if named)                    (default all)
   --api-port, --nats-port, --postgres-port, --agent-port <number>
                                     instead of what was chosen at the first start; kept
+  --api-processes <number>          so many processes of the API server serve together       (default 1)
 Flags of api-server
   --port <number>  --host <address>
+  --processes <number>              so many serve that address together, for machines with more cores (default 1)
 
 Environment
   RECKON_HOME       where the instance lives                                                 (default .reckon)
@@ -72,11 +74,16 @@ async function main(words: readonly string[]): Promise<number> {
       return 0;
     }
     case 'api-server': {
-      const { values } = parse(rest, { port: { type: 'string' }, host: { type: 'string' } });
+      const { values } = parse(rest, {
+        port: { type: 'string' },
+        host: { type: 'string' },
+        processes: { type: 'string' },
+      });
       const { runApiServer } = await import('./api-server.ts');
       await runApiServer({
         ...(values['port'] === undefined ? {} : { port: portNumber('port', values['port']) }),
         ...(values['host'] === undefined ? {} : { host: String(values['host']) }),
+        processes: processCount('processes', values['processes']),
       });
       return 0;
     }
@@ -164,6 +171,7 @@ async function startCommand(words: readonly string[]): Promise<number> {
     'nats-port': { type: 'string' },
     'postgres-port': { type: 'string' },
     'agent-port': { type: 'string' },
+    'api-processes': { type: 'string' },
   });
   const ports: Partial<Record<PortName, number>> = {};
   for (const [flag, name] of Object.entries(portFlags)) {
@@ -174,11 +182,15 @@ async function startCommand(words: readonly string[]): Promise<number> {
     runtime: runtimeOf(values['runtime']),
     hello: values['no-hello'] !== true,
     ports,
+    apiProcesses: processCount('api-processes', values['api-processes']),
     ...(values['controllers'] === undefined
       ? {}
       : { controllers: String(values['controllers']).split(',').filter(Boolean) }),
   });
 }
+
+/** Of the API server, on one address. */
+const MAX_WORKERS = 64;
 
 type Flags = Record<string, { type: 'string' | 'boolean' }>;
 
@@ -194,6 +206,13 @@ function portNumber(flag: string, value: unknown): number {
   const number = Number(value);
   if (!Number.isInteger(number) || number < 1 || number > 65535)
     throw new UsageError(`--${flag} wants a port from 1 to 65535, not '${String(value)}'.`);
+  return number;
+}
+
+function processCount(flag: string, value: unknown = 1): number {
+  const number = Number(value);
+  if (!Number.isInteger(number) || number < 1 || number > MAX_WORKERS)
+    throw new UsageError(`--${flag} wants a number from 1 to ${MAX_WORKERS}, not '${String(value)}'.`);
   return number;
 }
 

@@ -10,13 +10,17 @@ import type { IncomingMessage } from 'node:http';
 import { availableParallelism, tmpdir } from 'node:os';
 import path from 'node:path';
 import pino from 'pino';
+import { newTokenKey } from '../../api-server/authentication/service-account-tokens.ts';
 import { startApiServer } from '../../api-server/main.ts';
 import { createAuthority, issueCertificate } from '../../cli/instance/certificates.ts';
 import { runOrThrow } from '../../cli/set-up/command.ts';
 import { bring, cacheFolder } from '../../cli/set-up/set-up.ts';
 import { wrk, type Wrk } from '../../cli/set-up/wrk.ts';
+import { isWorker, runWorkers } from '../../cli/workers.ts';
 import { startNatsChild } from '../../test/event-log/nats-child.ts';
 
+/** Of the API server. */
+const PROCESSES = Number(process.env['RECKON_BENCH_PROCESSES'] ?? 1);
 const SECONDS = 2;
 const ROUNDS = 3;
 const CONNECTIONS = [1, 32, 128];
@@ -39,24 +43,44 @@ interface Listening {
 
 type Tls = { readonly ca: string; readonly cert: string; readonly key: string };
 
-async function serve(start: (tls: Tls) => Promise<number>): Promise<void> {
+const sayListening = (listening: Listening): void => void process.stdout.write(`${JSON.stringify(listening)}\n`);
+
+function newTls(): { tls: Tls; credentials: Listening['credentials'] } {
   const nowMs = Date.now();
   const authority = createAuthority('reckon bench', nowMs);
   const organizations = ['system:masters'];
   const server = issueCertificate(authority, { commonName: 'server', organizations, hosts: ['127.0.0.1'] }, nowMs);
   const credentials = issueCertificate(authority, { commonName: 'admin', organizations, hosts: [] }, nowMs);
-  const port = await start({ ca: authority.cert, ...server });
-  const listening: Listening = { port, ca: authority.cert, credentials };
-  process.stdout.write(`${JSON.stringify(listening)}\n`);
+  return { tls: { ca: authority.cert, ...server }, credentials };
+}
+
+async function serve(start: (tls: Tls) => Promise<number>): Promise<void> {
+  const { tls, credentials } = newTls();
+  sayListening({ port: await start(tls), ca: tls.ca, credentials });
   process.once('SIGTERM', () => process.exit(0));
 }
 
-async function apiServer(tls: Tls, url: string): Promise<number> {
+/** So many processes of the API server, on one address. */
+async function serveTogether(url: string): Promise<void> {
+  const logger = pino({ level: 'warn' }, pino.destination(2));
+  if (isWorker()) {
+    const { tls, tokenKey } = JSON.parse(process.env['RECKON_BENCH_SHARED'] ?? '{}') as { tls: Tls; tokenKey: string };
+    await apiServer(tls, url, tokenKey);
+    return;
+  }
+  const { tls, credentials } = newTls();
+  process.env['RECKON_BENCH_SHARED'] = JSON.stringify({ tls, tokenKey: newTokenKey() });
+  const listening = (port: number) => sayListening({ port, ca: tls.ca, credentials });
+  await runWorkers({ count: PROCESSES, logger, listening });
+}
+
+async function apiServer(tls: Tls, url: string, tokenKey = newTokenKey()): Promise<number> {
   const { port } = await startApiServer({
     natsUrl: url,
     tls,
     host: '127.0.0.1',
     port: 0,
+    tokenKey,
     secretsKey: Buffer.alloc(32, 7),
     serviceCidr: '10.97.0.0/20',
     nodePortRange: [30000, 32767],
@@ -300,7 +324,7 @@ async function measure(): Promise<void> {
     peers.push(ours, bare);
     const given = { tool, folder, token: await tokenFrom(ours) };
     say(
-      `${availableParallelism()} cores for server, log and load; medians of ${ROUNDS} rounds of ${SECONDS} s; 1 KB ConfigMaps, TLS, keep-alive, bearer token, every create synced to disk`,
+      `${availableParallelism()} cores for ${PROCESSES === 1 ? 'server' : `${PROCESSES} processes of the server`}, log and load; medians of ${ROUNDS} rounds of ${SECONDS} s; 1 KB ConfigMaps, TLS, keep-alive, bearer token, every create synced to disk`,
     );
     await fill(ours);
     // Warm: compilers and caches.
@@ -344,6 +368,6 @@ async function measure(): Promise<void> {
 }
 
 const [, , role, natsUrl = ''] = process.argv;
-if (role === 'api-server') await serve((tls) => apiServer(tls, natsUrl));
+if (role === 'api-server') await (PROCESSES > 1 ? serveTogether(natsUrl) : serve((tls) => apiServer(tls, natsUrl)));
 else if (role === 'bare') await serve(bareServer);
 else await measure();

@@ -36,6 +36,8 @@ export interface StartOptions {
   readonly runtime: 'docker' | 'simulated';
   readonly hello: boolean;
   readonly ports: Partial<Record<PortName, number>>;
+  /** How many processes of the API server serve together. */
+  readonly apiProcesses: number;
   /** Which controllers (and `projection`); absent: all. */
   readonly controllers?: readonly string[];
 }
@@ -113,7 +115,11 @@ async function bringUp({ options, found, instance, supervisor }: BringUp): Promi
     },
   };
   const tls = await readTls(instance.home, adminIdentity);
-  const apiServer = ownProcessSpec(apiServerIdentity, ['api-server'], child);
+  const apiServer = ownProcessSpec(
+    apiServerIdentity,
+    ['api-server', '--processes', String(options.apiProcesses)],
+    child,
+  );
   const { ports } = instance.settings;
   await supervisor.startTier([
     {

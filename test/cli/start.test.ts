@@ -108,6 +108,48 @@ t.test('processes come back', async (t) => {
   });
 });
 
+t.test('two processes of the API server serve one address', async (t) => {
+  const reckon = await startReckon(t, { runtime: 'simulated', controllers: [], apiProcesses: 2 });
+  const serving = async (): Promise<readonly number[]> => {
+    const first = await reckon.pid('api-server');
+    const children = readFileSync(`/proc/${first}/task/${first}/children`, 'utf8');
+    return children.split(' ').filter(Boolean).map(Number);
+  };
+  // Each kubectl makes a connection of its own, and connections are dealt out in turn.
+  const write = (name: string) => reckon.kubectl(`create configmap ${name}`);
+  const [first = 0, ...others] = await serving();
+  t.equal(others.length, 1);
+
+  for (const name of ['a', 'b', 'c', 'd']) {
+    await write(name);
+    t.match(await reckon.kubectl(`get configmap ${name}`), name, 'a write to one of them is read from the other');
+  }
+  const counted = async (): Promise<number> =>
+    Number(/^apiserver_request_total\{verb="POST",.*resource="configmaps",.* (\d+)$/m.exec(await metrics())?.[1]);
+  const metrics = () => reckon.kubectl('get --raw /metrics');
+  t.equal(await counted(), 4, 'whoever is asked tells what both have done');
+  t.match(await metrics(), /^apiserver_storage_objects\{resource="configmaps"\} [4-9]$/m, 'what both hold counts once');
+
+  process.kill(first, 'SIGKILL');
+  await t.resolves(
+    untilTrue(async () => {
+      const now = await serving();
+      return now.length === 2 && !now.includes(first);
+    }, 20_000),
+    'one that is killed is started again',
+  );
+  for (const name of ['e', 'f']) await t.resolves(write(name));
+
+  const pids = await serving();
+  const killed = await reckon.kill('api-server', 'SIGKILL');
+  await reckon.restarted('api-server', killed);
+  await t.resolves(
+    untilTrue(async () => !pids.some(isAlive), 20_000),
+    'none outlives the one that deals out connections',
+  );
+  await t.resolves(untilTrue(async () => (await reckon.tryKubectl('get configmap f')).code === 0, 60_000));
+});
+
 t.test('in NATS, whoever only reads cannot write or see the keys of Secrets', async (t) => {
   const reckon = await startReckon(t, { runtime: 'simulated', controllers: [] });
   const { instance } = reckon;

@@ -18,6 +18,8 @@ export interface StartReckonOptions {
   /** Absent: all. */
   readonly controllers?: readonly string[];
   readonly runtime?: 'docker' | 'simulated';
+  /** Of the API server; absent: one. */
+  readonly apiProcesses?: number;
   /** Applies the example, as `npm start` does; `start` then waits for its last line. */
   readonly hello?: boolean;
   readonly environment?: Readonly<Record<string, string>>;
@@ -74,6 +76,7 @@ export async function startReckon(t: Teardown, options: StartReckonOptions = {})
     '--runtime',
     options.runtime ?? 'docker',
   ];
+  if (options.apiProcesses !== undefined) flags.push('--api-processes', String(options.apiProcesses));
   if (options.controllers !== undefined) flags.push('--controllers', options.controllers.join(','));
   const supervisor = new SupervisorHandle(home, flags, options.environment ?? {});
   t.teardown(async () => {
