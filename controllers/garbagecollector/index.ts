@@ -14,7 +14,15 @@ import {
   type OwnerReference,
   type World,
 } from '../../sdk/index.ts';
-import { FOREGROUND, isLeavingInForeground, ORPHAN, reconcile, type Observed, type OwnerState } from './reconcile.ts';
+import {
+  blockedBy,
+  FOREGROUND,
+  isLeavingInForeground,
+  ORPHAN,
+  reconcile,
+  type Observed,
+  type OwnerState,
+} from './reconcile.ts';
 
 /** Kinds of the ephemeral stream, which the World does not hold: an owner of these is taken to be there. */
 const UNSEEN = new Set(['coordination.k8s.io/v1/Lease', 'v1/Event', 'events.k8s.io/v1/Event']);
@@ -59,6 +67,27 @@ const dependentsOf = (uid: string | undefined, world: World) =>
         const key = world.keyOf(object);
         return { key, object, resource: resourceOf(key, object, world) };
       });
+
+/**
+ * Of the owners that wait for the object, those that it waits for. Followed upwards, where each has few: only owners that are leaving in the foreground wait at all. Whatever closes a ring is a change of one
+ * of its own, which is looked at for that change; so no other has to be.
+ */
+function ringThrough(object: ApiObject, world: World): string[] {
+  const waitingFor = (one: ApiObject) =>
+    blockedBy(one)
+      .map((uid) => world.byUid(uid))
+      .filter((owner) => owner !== undefined)
+      .filter(isLeavingInForeground);
+  const isAbove = (owner: ApiObject): boolean => {
+    const seen = new Set([owner]);
+    for (const one of seen) for (const next of waitingFor(one)) seen.add(next);
+    return seen.has(object);
+  };
+  if (!isLeavingInForeground(object)) return [];
+  return waitingFor(object)
+    .filter(isAbove)
+    .map(({ metadata }) => metadata.uid ?? '');
+}
 
 const departureOf = ({ metadata }: ApiObject) => [metadata.deletionTimestamp, metadata.finalizers];
 
@@ -107,6 +136,7 @@ export function makeController(isNamespaced: IsNamespaced): Controller<ApiObject
           resource: resourceOf(key, object, world),
           owners,
           dependents: matters ? dependentsOf(uid, world) : [],
+          ring: ringThrough(object, world),
         },
       };
     },

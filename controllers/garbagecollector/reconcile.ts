@@ -25,6 +25,8 @@ export interface Observed {
   readonly owners: readonly Owner[];
   /** Looked up only where the object is being deleted, or an owner waits for it. */
   readonly dependents: readonly Dependent[];
+  /** By uid, the owners that wait for it while it waits for them, through others or at once: each of the ring is leaving in the foreground, and would for ever. */
+  readonly ring: readonly string[];
 }
 
 export const FOREGROUND = 'foregroundDeletion';
@@ -32,15 +34,15 @@ export const ORPHAN = 'orphan';
 /** Done in one plan; the rest follows as these are done. */
 const MAX_ACTIONS = 200;
 
-export function reconcile(object: ApiObject, { key, resource, owners, dependents }: Observed): Plan<ApiAction> {
+export function reconcile(object: ApiObject, { key, resource, owners, dependents, ring }: Observed): Plan<ApiAction> {
   const target = { object, key, resource };
-  if (object.metadata.deletionTimestamp) return { actions: deleting(target, dependents).slice(0, MAX_ACTIONS) };
+  if (object.metadata.deletionTimestamp) return { actions: deleting(target, dependents, ring).slice(0, MAX_ACTIONS) };
   return { actions: owned(target, owners, dependents) };
 }
 
 const place = ({ namespace, name }: ObjectKey) => ({ ...(namespace !== '' && { namespace }), name });
 
-function deleting(target: Dependent, dependents: readonly Dependent[]): ApiAction[] {
+function deleting(target: Dependent, dependents: readonly Dependent[], ring: readonly string[]): ApiAction[] {
   const { object } = target;
   const finalizers = object.metadata.finalizers ?? [];
   const { uid = '' } = object.metadata;
@@ -51,19 +53,9 @@ function deleting(target: Dependent, dependents: readonly Dependent[]): ApiActio
     );
   }
   if (!finalizers.includes(FOREGROUND)) return [];
-  const isBlocked = dependents.some(
-    ({ object: { metadata } }) =>
-      metadata.uid !== uid &&
-      metadata.ownerReferences?.some((reference) => reference.uid === uid && reference.blockOwnerDeletion),
-  );
+  const isBlocked = dependents.some(({ object }) => blockedBy(object).includes(uid));
   if (!isBlocked) return [release(target, FOREGROUND, 'no dependent holds it any longer')];
-  const ring = dependents
-    .filter(({ object }) => isLeavingInForeground(object))
-    .map(({ object }) => object.metadata.uid);
-  const holds = object.metadata.ownerReferences?.some(
-    (reference) => reference.blockOwnerDeletion && reference.uid !== uid && ring.includes(reference.uid),
-  );
-  if (holds) return [unblock(target)];
+  if (ring.length > 0) return [unblock(target, ring)];
   // Each dependent decides for itself whether another owner keeps it; see `owned`.
   return [];
 }
@@ -77,11 +69,8 @@ function owned(target: Dependent, owners: readonly Owner[], dependents: readonly
     const uids = lost.map(({ reference }) => reference.uid);
     return [disown(target, uids, `${names} is gone, and another owner keeps it`)];
   }
-  const { uid = '', resourceVersion, finalizers = [], ownerReferences = [] } = object.metadata;
+  const { uid = '', resourceVersion, finalizers = [] } = object.metadata;
   const awaited = lost.some(({ state }) => state === 'waiting') && dependents.length > 0;
-  // Owners that own each other in a ring would wait for one another for ever.
-  const inRing = awaited && dependents.some(({ object: dependent }) => isLeavingInForeground(dependent));
-  if (inRing && ownerReferences.some(({ blockOwnerDeletion }) => blockOwnerDeletion)) return [unblock(target)];
   const propagationPolicy = awaited
     ? 'Foreground'
     : finalizers.includes(ORPHAN)
@@ -109,17 +98,25 @@ function owned(target: Dependent, owners: readonly Owner[], dependents: readonly
 export const isLeavingInForeground = ({ metadata }: ApiObject): boolean =>
   metadata.deletionTimestamp !== undefined && (metadata.finalizers ?? []).includes(FOREGROUND);
 
-/** Lets owners end before it. */
-function unblock({ object, key, resource }: Dependent): ApiAction {
+/** By uid, the owners that wait for it when they are deleted in the foreground. An object never waits for itself. */
+export const blockedBy = ({ metadata: { uid, ownerReferences = [] } }: ApiObject): string[] =>
+  ownerReferences
+    .filter((reference) => reference.blockOwnerDeletion && reference.uid !== uid)
+    .map((reference) => reference.uid);
+
+/** Lets these owners end before it. */
+function unblock({ object, key, resource }: Dependent, owners: readonly string[]): ApiAction {
   const { uid, resourceVersion, ownerReferences = [] } = object.metadata;
   const patch = {
     metadata: {
       uid,
       resourceVersion,
-      ownerReferences: ownerReferences.map((reference) => ({ ...reference, blockOwnerDeletion: false })),
+      ownerReferences: ownerReferences.map((reference) =>
+        owners.includes(reference.uid) ? { ...reference, blockOwnerDeletion: false } : reference,
+      ),
     },
   };
-  const because = 'it owns what owns it, and each would wait for the other';
+  const because = 'its owners wait for it while it waits for them, and neither would end';
   return { verb: 'patch', resource, ...place(key), patch, because };
 }
 
