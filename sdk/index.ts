@@ -44,5 +44,6 @@ export { controllerKeys, controllerOf, controllerReference, groupOf, keyIn, watc
 export { runControllers, type OpenLogs, type RunningControllers, type RunOptions } from './run.ts';
 export { openRuntimeState, type RuntimeState } from '../state/runtime-state.ts';
 export { canonicalJson, sameJson } from './same-json.ts';
+export { conditionHolds, conditionOf } from '../api-schemas/conditions.ts';
 export { milliseconds, timestamp } from '../api-schemas/timestamps.ts';
 export { EVERY_RESOURCE, type LabelSelector, type ListOptions, type World } from './world.ts';

@@ -1,6 +1,6 @@
 /**
  * Who holds a Lease: a text that names the machine, its boot and the process, so that a successor on the same machine can tell that the holder is dead and need not wait for the lease to run
- * out. Used by `leader.ts`.
+ * out. Used by `leader.ts`; the supervisor tells its own orphans from strangers in the same way.
  */
 import { randomUUID } from 'node:crypto';
 import { readFileSync, readlinkSync } from 'node:fs';
@@ -34,7 +34,7 @@ function bootAndNamespace(): string | undefined {
 }
 
 /** Clock ticks between boot and the start of the process; undefined when there is none, or only its remains. */
-function startTimeOf(pid: number): string | undefined {
+export function startTimeOf(pid: number): string | undefined {
   try {
     const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
     // The command name, in parentheses, may hold spaces and parentheses itself.

@@ -2,6 +2,7 @@
  * What a CustomResourceDefinition adds to the API: a ResourceDefinition for each served version, after which the generic path needs to know nothing more. Pure. Called by `definitions.ts` for every definition that is
  * established, and by the reads of the past for those that no longer are.
  */
+import { conditionHolds } from '../../api-schemas/conditions.ts';
 import type { Registry } from '../../api-schemas/registry.ts';
 import type { Column, ResourceDefinition, Subresource } from '../../api-schemas/schema.ts';
 import type {
@@ -32,10 +33,8 @@ const AGE_COLUMN: Column = {
   value: '.metadata.creationTimestamp',
 };
 
-export const isEstablished = ({ status }: CustomResourceDefinition): boolean => hasCondition(status, 'Established');
-
-const hasCondition = (status: CustomResourceDefinition['status'], type: string): boolean =>
-  status?.conditions?.some((condition) => condition.type === type && condition.status === 'True') ?? false;
+export const isEstablished = ({ status }: CustomResourceDefinition): boolean =>
+  conditionHolds(status?.conditions, 'Established');
 
 export interface Making {
   readonly registry: Registry;
@@ -54,7 +53,7 @@ export function resourceDefinitions(definition: CustomResourceDefinition, making
 }
 
 const isTerminating = ({ metadata, status }: CustomResourceDefinition): boolean =>
-  metadata.deletionTimestamp !== undefined || hasCondition(status, 'Terminating');
+  metadata.deletionTimestamp !== undefined || conditionHolds(status?.conditions, 'Terminating');
 
 function resourceDefinition(
   definition: CustomResourceDefinition,

@@ -2,6 +2,7 @@
  * POST pods/eviction: deletes a pod if its PodDisruptionBudget allows it. The budget's count and the pod's end are one transaction of the log, so no two evictions, whichever server they come by, spend the same
  * allowance, and none is spent without its pod going. https://kubernetes.io/docs/concepts/scheduling-eviction/api-eviction/
  */
+import { conditionHolds } from '../../api-schemas/conditions.ts';
 import type { ApiObject, ResourceDefinition } from '../../api-schemas/schema.ts';
 import type { Pod, PodCondition } from '../../api-schemas/types/core-v1.ts';
 import type { PodDisruptionBudget } from '../../api-schemas/types/policy-v1.ts';
@@ -76,9 +77,6 @@ function isProtected(entry: Entry): boolean {
   );
 }
 
-const isReady = (pod: Pod): boolean =>
-  pod.status?.conditions?.some(({ type, status }) => type === 'Ready' && status === 'True') ?? false;
-
 /** What the eviction takes from its budget; undefined where it needs none. Throws where the budget forbids it. */
 function spend(call: Call, budgets: ResourceDefinition, entry: Entry): Change | undefined {
   if (!isProtected(entry)) return undefined;
@@ -95,7 +93,8 @@ function spend(call: Call, budgets: ResourceDefinition, entry: Entry): Change | 
   const [standing] = concerned;
   if (!standing) return undefined;
   const budget = decode(standing) as Budget;
-  if (!isReady(decode(entry) as Pod & ApiObject) && mayLoseUnhealthy(budget)) return undefined;
+  const pod = decode(entry) as Pod & ApiObject;
+  if (!conditionHolds(pod.status?.conditions, 'Ready') && mayLoseUnhealthy(budget)) return undefined;
   checkAllowance(budgets, budget);
   const { status } = budget;
   const now = timestamp();

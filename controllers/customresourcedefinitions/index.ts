@@ -2,6 +2,7 @@
  * CustomResourceDefinitions: each is given its names and established, and each that is deleted takes the objects of its kind along.
  */
 import {
+  conditionHolds,
   CUSTOM_RESOURCE_DEFINITIONS,
   EVERY_RESOURCE,
   keyIn,
@@ -11,7 +12,7 @@ import {
   type ObjectKey,
   type World,
 } from '../../sdk/index.ts';
-import { hasCondition, reconcile, type Content, type Definition, type Observed } from './reconcile.ts';
+import { reconcile, type Content, type Definition, type Observed } from './reconcile.ts';
 
 const keyOf = (name: string): ObjectKey => keyIn(CUSTOM_RESOURCE_DEFINITIONS, '', name);
 
@@ -38,7 +39,10 @@ export const controller: Controller<Definition, Observed> = {
       keysFor: (object, previous, world) => {
         const { spec, metadata } = (previous ?? object) as Definition;
         return definitionsOf(spec.group, world)
-          .filter((other) => other.metadata.name !== metadata.name && !hasCondition(other, 'NamesAccepted'))
+          .filter(
+            (other) =>
+              other.metadata.name !== metadata.name && !conditionHolds(other.status?.conditions, 'NamesAccepted'),
+          )
           .map((other) => keyOf(other.metadata.name));
       },
     },

@@ -7,6 +7,7 @@ import type {
   CustomResourceDefinitionCondition,
 } from '../../api-schemas/types/apiextensions-v1.ts';
 import {
+  conditionHolds,
   CUSTOM_RESOURCE_DEFINITIONS,
   milliseconds,
   sameJson,
@@ -51,9 +52,6 @@ export function reconcile(definition: Definition, observed: Observed): Plan<ApiA
     : terminating(definition, observed);
 }
 
-export const hasCondition = ({ status }: CustomResourceDefinition, type: string): boolean =>
-  status?.conditions?.some((condition) => condition.type === type && condition.status === 'True') ?? false;
-
 function established(definition: Definition, { others, now }: Observed): Record<string, unknown> {
   const { acceptedNames, conflict } = naming(definition, others);
   const told: Told[] = [
@@ -62,7 +60,7 @@ function established(definition: Definition, { others, now }: Observed): Record<
       : ['NamesAccepted', true, 'NoConflicts', 'no conflicts found'],
   ];
   // A kind that was served once stays so, whatever names it asks for later.
-  if (!hasCondition(definition, 'Established'))
+  if (!conditionHolds(definition.status?.conditions, 'Established'))
     told.push(
       conflict
         ? ['Established', false, 'NotAccepted', 'not all names are accepted']
@@ -103,7 +101,8 @@ function terminating(definition: Definition, { contents, now }: Observed): Plan<
     return { actions: untouched.slice(0, MAX_DELETES).map((content) => deletion(content, because)), status };
   }
   const waitMs = (milliseconds(metadata.deletionTimestamp) ?? 0) + 1_000 + LAST_CREATES_MS - (milliseconds(now) ?? 0);
-  if (hasCondition(definition, 'Established') && waitMs > 0) return { actions: [], requeueAfterMs: waitMs };
+  if (conditionHolds(definition.status?.conditions, 'Established') && waitMs > 0)
+    return { actions: [], requeueAfterMs: waitMs };
   const rest = finalizers.filter((finalizer) => finalizer !== CLEANUP_FINALIZER);
   return {
     actions: [

@@ -3,7 +3,7 @@
  * Used by the planner.
  */
 import type { Deployment, DeploymentCondition, DeploymentStatus, ReplicaSet } from '../../api-schemas/types/apps-v1.ts';
-import { milliseconds, timestamp } from '../../sdk/index.ts';
+import { conditionOf, milliseconds, timestamp } from '../../sdk/index.ts';
 import { allowance, wantedReplicas } from './surge.ts';
 
 export type Conditions = readonly DeploymentCondition[];
@@ -17,9 +17,6 @@ export interface ConditionChange {
   readonly reason: string;
   readonly message: string;
 }
-
-export const conditionOf = (conditions: Conditions, type: string): DeploymentCondition | undefined =>
-  conditions.find((condition) => condition.type === type);
 
 export const without = (conditions: Conditions, type: string): Conditions =>
   conditions.filter((condition) => condition.type !== type);

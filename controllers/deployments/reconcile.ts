@@ -3,10 +3,9 @@
  * the SDK's loop and by tests.
  */
 import type { Deployment, DeploymentStatus, ReplicaSet } from '../../api-schemas/types/apps-v1.ts';
-import { type ApiAction, isEmptySelector, type Plan } from '../../sdk/index.ts';
+import { type ApiAction, conditionOf, isEmptySelector, type Plan } from '../../sdk/index.ts';
 import { claimReplicaSets } from './claim.ts';
 import {
-  conditionOf,
   type Conditions,
   deadlineInMs,
   hasDeadline,

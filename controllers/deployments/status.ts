@@ -2,6 +2,7 @@
  * The status of a Deployment, summed from its replica sets. Called by `reconcile.ts`.
  */
 import type { Deployment, DeploymentStatus, ReplicaSet } from '../../api-schemas/types/apps-v1.ts';
+import { conditionOf } from '../../sdk/index.ts';
 import { availableCondition, type Conditions, progressConditions, withCondition, without } from './conditions.ts';
 
 const sum = (sets: readonly ReplicaSet[], count: (set: ReplicaSet) => number | undefined): number =>
@@ -61,7 +62,7 @@ function failureCondition(
 ): Conditions {
   const sets = newSet ? [newSet, ...all.filter((set) => set !== newSet)] : all;
   for (const set of sets) {
-    const failure = set.status?.conditions?.find((condition) => condition.type === 'ReplicaFailure');
+    const failure = conditionOf(set.status?.conditions, 'ReplicaFailure');
     if (failure)
       return withCondition(
         conditions,

@@ -4,7 +4,7 @@
  */
 import type { ContainerPort, Endpoints, Pod, Service, ServicePort } from '../../api-schemas/types/core-v1.ts';
 import type { Endpoint, EndpointPort } from '../../api-schemas/types/discovery-v1.ts';
-import { canonicalJson, type ApiObject } from '../../sdk/index.ts';
+import { conditionHolds, canonicalJson, type ApiObject } from '../../sdk/index.ts';
 
 export type PodObject = Pod & ApiObject;
 export type ServiceObject = Service & ApiObject;
@@ -52,7 +52,7 @@ function portsOn(pod: PodObject, service: ServiceObject): EndpointPort[] {
 
 export function endpointOf(pod: PodObject, service: ServiceObject): Endpoint {
   const { name, namespace, uid, deletionTimestamp } = pod.metadata;
-  const serving = pod.status?.conditions?.find(({ type }) => type === 'Ready')?.status === 'True';
+  const serving = conditionHolds(pod.status?.conditions, 'Ready');
   const terminating = deletionTimestamp !== undefined;
   const publish = service.spec?.publishNotReadyAddresses || service.metadata.annotations?.[TOLERATE_UNREADY] === 'true';
   return {

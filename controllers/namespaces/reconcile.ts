@@ -4,6 +4,7 @@
  */
 import type { Namespace, NamespaceCondition } from '../../api-schemas/types/core-v1.ts';
 import {
+  conditionOf,
   milliseconds,
   type ApiAction,
   type ApiObject,
@@ -118,7 +119,7 @@ function conditions(namespace: NamespaceObject, contents: readonly Content[], no
   ];
   return told.map(([type, holds, reason, message]) => {
     const status = holds ? 'True' : 'False';
-    const standing = namespace.status?.conditions?.find((condition) => condition.type === type);
+    const standing = conditionOf(namespace.status?.conditions, type);
     const lastTransitionTime = standing?.status === status ? (standing.lastTransitionTime ?? now) : now;
     return { type, status, reason, message, lastTransitionTime };
   });

@@ -3,7 +3,16 @@
  * https://kubernetes.io/docs/concepts/architecture/nodes/#heartbeats and .../scheduling-eviction/taint-and-toleration/
  */
 import type { Node, NodeCondition, Pod, Taint } from '../../api-schemas/types/core-v1.ts';
-import { milliseconds, sameJson, timestamp, type ApiAction, type ApiObject, type Plan } from '../../sdk/index.ts';
+import {
+  conditionHolds,
+  conditionOf,
+  milliseconds,
+  sameJson,
+  timestamp,
+  type ApiAction,
+  type ApiObject,
+  type Plan,
+} from '../../sdk/index.ts';
 
 export type NodeObject = Node & ApiObject;
 export type PodObject = Pod & ApiObject;
@@ -62,7 +71,7 @@ export function reconcile(node: NodeObject, observed: Observed): Plan<ApiAction>
 
 /** Nobody knows any longer what the node last said of itself. */
 function unknownConditions(conditions: readonly NodeCondition[], nowMs: number): NodeCondition[] {
-  const known = conditions.some(({ type }) => type === 'Ready')
+  const known = conditionOf(conditions, 'Ready')
     ? conditions
     : [...conditions, { type: 'Ready', status: 'True' } as NodeCondition];
   return known.map((condition) =>
@@ -74,7 +83,7 @@ type TaintName = Pick<Taint, 'key' | 'effect'>;
 
 /** The taints that the node's state calls for. */
 function calledFor({ spec }: NodeObject, conditions: readonly NodeCondition[]): TaintName[] {
-  const ready = conditions.find(({ type }) => type === 'Ready')?.status;
+  const ready = conditionOf(conditions, 'Ready')?.status;
   // A node that has only just registered has not said yet how it is.
   const key = ready === undefined || ready === 'True' ? undefined : ready === 'Unknown' ? UNREACHABLE : NOT_READY;
   const pressures = conditions.flatMap(({ type, status }) => (status === 'True' ? (PRESSURES[type] ?? []) : []));
@@ -119,7 +128,7 @@ function stateOf({ spec }: NodeObject, wanted: readonly TaintName[]): string {
 function notReady({ pods, nowMs }: Observed): ApiAction[] {
   return pods.flatMap((pod) => {
     const conditions = pod.status?.conditions ?? [];
-    if (conditions.find(({ type }) => type === 'Ready')?.status !== 'True') return [];
+    if (!conditionHolds(conditions, 'Ready')) return [];
     const { name, namespace, uid, resourceVersion } = pod.metadata;
     const told = conditions.map((condition) =>
       condition.type === 'Ready' ? { ...condition, status: 'False', lastTransitionTime: timestamp(nowMs) } : condition,

@@ -1,14 +1,11 @@
 /** What a budget's status is to say, from its pods and the sizes of their workloads. Pure; called by the SDK's loop. */
 import type { Condition } from '../../api-schemas/types/meta-v1.ts';
 import type { PodDisruptionBudgetStatus } from '../../api-schemas/types/policy-v1.ts';
-import { type ApiAction, milliseconds, type Plan, timestamp } from '../../sdk/index.ts';
+import { conditionHolds, conditionOf, type ApiAction, milliseconds, type Plan, timestamp } from '../../sdk/index.ts';
 import type { Budget, CoveredPod, Observed, PodObject, Scale } from './observe.ts';
 
 /** An evicted pod that is not even being deleted by then stays after all. */
 export const DELETION_TIMEOUT_MS = 120_000;
-
-const isReady = (pod: PodObject): boolean =>
-  pod.status?.conditions?.some(({ type, status }) => type === 'Ready' && status === 'True') ?? false;
 
 export function reconcile(budget: Budget, { pods, nowMs }: Observed): Plan<ApiAction> {
   const { generation = 0 } = budget.metadata;
@@ -28,7 +25,7 @@ export function reconcile(budget: Budget, { pods, nowMs }: Observed): Plan<ApiAc
   const demand = demandOf(budget, pods);
   if ('problem' in demand) {
     const { problem } = demand;
-    const last = before.conditions?.find(({ type }) => type === 'DisruptionAllowed');
+    const last = conditionOf(before.conditions, 'DisruptionAllowed');
     if (isNew || last?.message !== problem)
       actions.push(
         event(
@@ -54,7 +51,8 @@ export function reconcile(budget: Budget, { pods, nowMs }: Observed): Plan<ApiAc
       ),
     );
   const currentHealthy = pods.filter(
-    ({ pod }) => pod.metadata.deletionTimestamp === undefined && kept[pod.metadata.name] === undefined && isReady(pod),
+    ({ pod }) =>
+      !isGoing(pod) && kept[pod.metadata.name] === undefined && conditionHolds(pod.status?.conditions, 'Ready'),
   ).length;
   const { expectedPods, desiredHealthy } = demand;
   // A budget that covers nothing yet allows nothing either: its first pods may have come since.
@@ -121,7 +119,7 @@ function statusOf(
   const { disruptedPods: noted, conditions = [], ...before } = budget.status ?? {};
   const { disruptedPods: kept = noted, ...numbers } = counted;
   const allowed = (counted.disruptionsAllowed ?? 0) > 0;
-  const old = conditions.find(({ type }) => type === 'DisruptionAllowed');
+  const old = conditionOf(conditions, 'DisruptionAllowed');
   const status = allowed ? 'True' : 'False';
   const condition: Condition = {
     type: 'DisruptionAllowed',

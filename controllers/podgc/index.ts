@@ -1,7 +1,7 @@
 /**
  * Pods that nobody ends any more are removed here. The pod is what is reconciled; a node that comes or goes concerns all of its pods.
  */
-import { keyIn, milliseconds, type Controller, type ObjectKey, type World } from '../../sdk/index.ts';
+import { conditionHolds, keyIn, milliseconds, type Controller, type ObjectKey, type World } from '../../sdk/index.ts';
 import type { Node } from '../../api-schemas/types/core-v1.ts';
 import type { ApiObject } from '../../sdk/index.ts';
 import { NODES, PODS, reconcile, type Observed, type PodObject } from './reconcile.ts';
@@ -35,8 +35,10 @@ function superfluous(world: World, maxEnded: number): readonly PodObject[] {
 }
 
 function isOutOfService(node: (Node & ApiObject) | undefined): boolean {
-  const ready = node?.status?.conditions?.find(({ type }) => type === 'Ready')?.status;
-  return ready !== 'True' && (node?.spec?.taints?.some(({ key }) => key === OUT_OF_SERVICE) ?? false);
+  return (
+    !conditionHolds(node?.status?.conditions, 'Ready') &&
+    (node?.spec?.taints?.some(({ key }) => key === OUT_OF_SERVICE) ?? false)
+  );
 }
 
 export function makeController({ maxEnded, quarantineMs, countEveryMs }: Bounds = BOUNDS): Controller<

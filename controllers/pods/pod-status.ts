@@ -1,4 +1,5 @@
 /** A pod's whole status as Kubernetes reports it: phase, conditions, addresses, container statuses. Pure; called by reconcile.ts. */
+import { conditionHolds } from '../../api-schemas/conditions.ts';
 import { timestamp } from '../../api-schemas/timestamps.ts';
 import type { ContainerStatus, PodCondition, PodStatus } from '../../api-schemas/types/core-v1.ts';
 import { containerStatus } from './container-status.ts';
@@ -45,10 +46,7 @@ export function podStatus(input: StatusInput): Record<string, unknown> {
   const inits = statuses.filter(({ slot }) => slot.role === 'init');
   const mains = statuses.filter(({ slot }) => slot.role === 'container').map(({ status }) => status);
   const ephemeral = statuses.filter(({ slot }) => slot.role === 'ephemeral').map(({ status }) => status);
-  const initialized =
-    plan?.initialized ??
-    pod.status?.conditions?.some(({ type, status }) => type === 'Initialized' && status === 'True') ??
-    false;
+  const initialized = plan?.initialized ?? conditionHolds(pod.status?.conditions, 'Initialized');
   const onlyOnce = inits.filter(({ slot }) => !slot.sidecar).map(({ status }) => status);
   const phase: Phase = failure !== undefined ? 'Failed' : podPhase({ pod, inits: onlyOnce, mains, initialized });
   const addresses = podAddresses(input);
@@ -172,10 +170,7 @@ function containersReadiness(facts: Facts): Omit<PodCondition, 'type'> {
 function readiness(pod: Pod, containersReady: Omit<PodCondition, 'type'>): PodCondition {
   if (containersReady.status !== 'True') return { type: 'Ready', ...containersReady };
   const gates = specOf(pod).readinessGates ?? [];
-  const closed = gates.filter(
-    ({ conditionType }) =>
-      !pod.status?.conditions?.some(({ type, status }) => type === conditionType && status === 'True'),
-  );
+  const closed = gates.filter(({ conditionType }) => !conditionHolds(pod.status?.conditions, conditionType));
   if (closed.length === 0) return { type: 'Ready', status: 'True' };
   const message = closed
     .map(({ conditionType }) => `corresponding condition of pod readiness gate "${conditionType}" does not exist.`)

@@ -3,7 +3,7 @@
  * deployments.
  */
 import type { Pod } from '../../api-schemas/types/core-v1.ts';
-import { milliseconds } from '../../sdk/index.ts';
+import { conditionHolds, conditionOf, milliseconds } from '../../sdk/index.ts';
 
 /** Neither finished nor on its way out: only these count towards `replicas`. */
 export function isActive(pod: Pod): boolean {
@@ -11,13 +11,11 @@ export function isActive(pod: Pod): boolean {
   return phase !== 'Succeeded' && phase !== 'Failed' && pod.metadata.deletionTimestamp === undefined;
 }
 
-const readyCondition = (pod: Pod) => pod.status?.conditions?.find((condition) => condition.type === 'Ready');
-
-export const isReady = (pod: Pod): boolean => readyCondition(pod)?.status === 'True';
+export const isReady = (pod: Pod): boolean => conditionHolds(pod.status?.conditions, 'Ready');
 
 /** Since when it has been ready, in milliseconds since the epoch; undefined while it is not. */
 export const readySinceMs = (pod: Pod): number | undefined =>
-  isReady(pod) ? milliseconds(readyCondition(pod)?.lastTransitionTime) : undefined;
+  isReady(pod) ? milliseconds(conditionOf(pod.status?.conditions, 'Ready')?.lastTransitionTime) : undefined;
 
 /** When a ready pod will have been ready for long enough: 0 is now. Undefined while it is not ready. */
 export function availableInMs(pod: Pod, minReadySeconds: number, nowMs: number): number | undefined {

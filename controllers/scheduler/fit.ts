@@ -3,7 +3,7 @@
  * depends on other pods' places stands in `neighbours.ts`.
  */
 import type { Node, PersistentVolume, Pod, Taint, Toleration } from '../../api-schemas/types/core-v1.ts';
-import { matchesNodeSelector } from '../../sdk/index.ts';
+import { conditionHolds, matchesNodeSelector } from '../../sdk/index.ts';
 import { hostPorts, portsConflict, type Amounts, type HostPort } from './requests.ts';
 
 /** What stands on a node already. */
@@ -36,8 +36,7 @@ const isTolerated = (pod: Pod, taint: Taint): boolean =>
 /** Taints that nobody has put on yet, though the node's state calls for them. */
 function virtualTaints({ spec, status }: Node): Taint[] {
   const judged = spec?.taints?.some(({ key }) => key === NOT_READY || key === UNREACHABLE);
-  const ready = status?.conditions?.find(({ type }) => type === 'Ready')?.status === 'True';
-  return ready || judged ? [] : [{ key: NOT_READY, effect: 'NoSchedule' }];
+  return judged || conditionHolds(status?.conditions, 'Ready') ? [] : [{ key: NOT_READY, effect: 'NoSchedule' }];
 }
 
 function taintReasons(pod: Pod, node: Node): string[] {

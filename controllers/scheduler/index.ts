@@ -5,6 +5,7 @@ import type { ApiObject } from '../../api-schemas/schema.ts';
 import type { Namespace, Node, PersistentVolume, PersistentVolumeClaim } from '../../api-schemas/types/core-v1.ts';
 import type { StorageClass } from '../../api-schemas/types/storage-v1.ts';
 import {
+  conditionOf,
   ApiError,
   keyIn,
   sameJson,
@@ -34,7 +35,7 @@ const placeOf = ({ metadata, spec, status }: NodeObject) => ({
   labels: metadata.labels,
   spec,
   allocatable: status?.allocatable,
-  ready: status?.conditions?.find(({ type }) => type === 'Ready')?.status,
+  ready: conditionOf(status?.conditions, 'Ready')?.status,
 });
 
 function claimsOf(pod: PodObject, world: World, tally: Tally): Claim[] {

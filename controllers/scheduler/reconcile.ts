@@ -4,7 +4,7 @@
 import { dataStateOf } from '../../api-schemas/docker-volumes.ts';
 import type { ApiObject } from '../../api-schemas/schema.ts';
 import type { PersistentVolume, PersistentVolumeClaim, Pod, PodCondition } from '../../api-schemas/types/core-v1.ts';
-import { matchesNodeSelectorTerm, type ApiAction, type Plan } from '../../sdk/index.ts';
+import { conditionOf, matchesNodeSelectorTerm, type ApiAction, type Plan } from '../../sdk/index.ts';
 import { reasonsAgainst, reluctance, type Candidate } from './fit.ts';
 import { judgeNeighbours, type Neighbourhood } from './neighbours.ts';
 import { podRequests, type Amounts } from './requests.ts';
@@ -174,7 +174,7 @@ const gated = (pod: Pod & ApiObject, observed: Observed): Plan<Action> =>
 /** Nothing where the condition stands already. */
 function told(pod: Pod & ApiObject, { now }: Observed, reason: string, message: string): Plan<Action> {
   const conditions = pod.status?.conditions ?? [];
-  const standing = conditions.find(({ type }) => type === 'PodScheduled');
+  const standing = conditionOf(conditions, 'PodScheduled');
   if (standing?.status === 'False' && standing.reason === reason && standing.message === message)
     return { actions: [] };
   const lastTransitionTime = standing?.status === 'False' ? (standing.lastTransitionTime ?? now) : now;

@@ -2,7 +2,14 @@
  * Volumes: claims find or get a volume, and volumes end as their reclaim policy says. Two small controllers in one process, since neither means anything without the other. The volumes themselves
  * are made and removed by the node's agent, which alone speaks to the container runtime.
  */
-import { keyIn, matchesNodeSelector, type ApiObject, type Controller, type World } from '../../sdk/index.ts';
+import {
+  conditionHolds,
+  keyIn,
+  matchesNodeSelector,
+  type ApiObject,
+  type Controller,
+  type World,
+} from '../../sdk/index.ts';
 import {
   CLAIMS,
   CLASSES,
@@ -46,7 +53,7 @@ const uses = (pod: PodObject, claim: string): boolean =>
   );
 
 const isReady = ({ status, spec }: NodeObject): boolean =>
-  !spec?.unschedulable && status?.conditions?.find(({ type }) => type === 'Ready')?.status === 'True';
+  !spec?.unschedulable && conditionHolds(status?.conditions, 'Ready');
 
 const readyNodes = (world: World): NodeObject[] =>
   world

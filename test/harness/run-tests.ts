@@ -138,23 +138,28 @@ async function runFile(file: string, { environment, signal }: TestRun): Promise<
   // tap ends a file at its time-out by itself; this is for one that heeds nothing any more.
   const force = setTimeout(() => child.kill('SIGKILL'), (fileTimeoutSeconds + fileGraceSeconds) * 1000);
   const said: string[] = [];
+  const complained: string[] = [];
   let closing = '';
-  const keep = (line: string): void => {
-    if (line.startsWith('# { total: ')) closing = line;
-    said.push(line);
-    if (said.length > maxLines) said.shift();
+  const keep = (lines: string[], line: string): void => {
+    lines.push(line);
+    if (lines.length > maxLines) lines.shift();
   };
-  createInterface({ input: child.stdout }).on('line', keep);
-  createInterface({ input: child.stderr }).on('line', keep);
-  const [code] = (await once(child, 'close')) as [number | null];
+  createInterface({ input: child.stdout }).on('line', (line) => {
+    if (line.startsWith('# { total: ')) closing = line;
+    keep(said, line);
+  });
+  createInterface({ input: child.stderr }).on('line', (line) => keep(complained, line));
+  const [code, killedBy] = (await once(child, 'close')) as [number | null, NodeJS.Signals | null];
   clearTimeout(force);
   signal.removeEventListener('abort', abort);
   const count = countOf(closing);
   // A file that broke, or ended without a word, must not pass for success.
   const failed = code !== 0 || count.passed === 0 ? Math.max(1, count.failed) : count.failed;
-  if (failed > 0) process.stdout.write(`${said.join('\n')}\n`);
+  // What goes wrong while a file tidies up, or after, is told on stderr alone: that comes last, where it is seen.
+  if (failed > 0) process.stdout.write(`${[...said, ...complained].join('\n')}\n`);
   const seconds = ((Date.now() - startedMs) / 1000).toFixed(1);
-  process.stdout.write(`${failed === 0 ? 'ok' : 'not ok'}  ${path.relative(root, file)} (${seconds} s)\n`);
+  const broke = failed > 0 && count.failed === 0 ? `; no assertion failed, it ended with ${killedBy ?? code}` : '';
+  process.stdout.write(`${failed === 0 ? 'ok' : 'not ok'}  ${path.relative(root, file)} (${seconds} s${broke})\n`);
   return { passed: count.passed, failed };
 }
 
