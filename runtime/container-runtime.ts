@@ -238,6 +238,7 @@ export interface ContainerRuntime {
   /** The signal that the image or the container asks to be stopped with; `TERM` by default. */
   stopSignal(id: string): Promise<string>;
   logs(id: string, options: LogOptions): Promise<Readable>;
+  /** Both are refused as a conflict where the container does not run. */
   exec(id: string, options: ExecOptions): Promise<Session>;
   attach(id: string, options: Omit<ExecOptions, 'command'>): Promise<Session>;
   usage(id: string): Promise<Usage>;

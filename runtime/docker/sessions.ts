@@ -58,6 +58,17 @@ export async function openAttachment(
       stderr: options.stderr ?? true,
     }),
   )) as Duplex;
+  // To one that has ended in the meantime the engine attaches too, and waits for its next start; who is attached to one that runs hears how that ends.
+  const { State: state } = await call('attach', (abortSignal) => container.inspect({ abortSignal })).catch(
+    (error: unknown) => {
+      socket.destroy();
+      throw error;
+    },
+  );
+  if (!state.Running) {
+    socket.destroy();
+    throw new RuntimeCallError('conflict', `container ${id} is not running`);
+  }
   return session(socket, {
     tty,
     stdin: options.stdin ?? false,

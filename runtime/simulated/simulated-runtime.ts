@@ -183,7 +183,8 @@ export class SimulatedRuntime implements ContainerRuntime {
 
   async attach(id: string, options: Omit<ExecOptions, 'command'>): Promise<Session> {
     this.#check();
-    if (this.#find(id) === undefined) throw new RuntimeCallError('not-found', `No such container: ${id}`);
+    if (this.#find(id)?.container.state !== 'running')
+      throw new RuntimeCallError('conflict', `container ${id} is not running`);
     return emptySession(options.stdin ?? false);
   }
 

@@ -192,6 +192,8 @@ for (const runtime of [new SimulatedRuntime(), docker] as ContainerRuntime[]) {
     setTimeout(() => void runtime.signalContainer(main, 'KILL'), 200);
     t.equal(await text(follow), 'started\n', 'a followed log ends with its container');
     t.match(await runtime.inspectContainer(main), { exitCode: 137 });
+    const attaching = runtime.attach(main, { stdin: true }).then((session) => session.exitCode);
+    await t.rejects(attaching, { message: /is not running/ }, 'nobody waits on one that has ended');
     const broken = await runtime.createContainer(sleeper('x', { entrypoint: ['/no/such/program'] }));
     await t.rejects(runtime.startContainer(broken), { name: 'RuntimeCallError' });
     t.match(

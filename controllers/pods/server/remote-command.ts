@@ -97,7 +97,8 @@ async function run(command: RemoteCommand, client: ClientStreams): Promise<void>
         ? await runtime.exec(containerId, { command: query.getAll('command'), ...streams })
         : await runtime.attach(containerId, streams);
   } catch (error) {
-    const message = `error executing command in container: ${error instanceof Error ? error.message : String(error)}`;
+    const what = kind === 'exec' ? 'executing command in' : 'attaching to';
+    const message = `error ${what} container: ${error instanceof Error ? error.message : String(error)}`;
     return finish(client, failure(message));
   }
   const letGo = (): void => {
