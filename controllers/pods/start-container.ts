@@ -2,7 +2,7 @@
  * Makes and starts one container of a pod, or its sandbox. May be cut off anywhere and done again: the name is the attempt's own, so a second try meets what the first left. Called by
  * the agent's operations.
  */
-import { readFile, mkdir, writeFile } from 'node:fs/promises';
+import { chmod, readFile, mkdir, writeFile } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import type { Container as PodContainer } from '../../api-schemas/types/core-v1.ts';
 import {
@@ -196,7 +196,9 @@ async function mountsFor(
   if (container === undefined) return own;
   const termination = folders.terminationFile(uid, container.name, action.attempt);
   await mkdir(dirname(termination), { recursive: true });
-  await writeFile(termination, '', { flag: 'a', mode: 0o666 });
+  await writeFile(termination, '', { flag: 'a' });
+  // For whichever user the container runs as; a mode given at the making is cut down by the agent's umask.
+  await chmod(termination, 0o666);
   own.push({
     kind: 'bind',
     source: termination,

@@ -1,6 +1,6 @@
 /** Brings a pod's volumes onto the node. Idempotent: what is there already is left, what shows something else is turned over. Called by the agent's operations. */
 import { chmod, chown, lstat, mkdir, readdir, stat, writeFile } from 'node:fs/promises';
-import { dirname, join } from 'node:path';
+import { join } from 'node:path';
 import type { Volume } from '../../../runtime/container-runtime.ts';
 import type { PodFolders } from './pod-folder.ts';
 import type { EngineSource, VolumeSource } from './volume-source.ts';
@@ -57,8 +57,10 @@ async function checkPath(path: string, type: string): Promise<void> {
     return;
   }
   if (found === undefined && type === 'FileOrCreate') {
-    await mkdir(dirname(path), { recursive: true });
-    await writeFile(path, '', { flag: 'a', mode: 0o644 });
+    // Its folder has to be there.
+    await writeFile(path, '', { flag: 'a', mode: 0o644 }).catch((error: unknown) => {
+      throw new VolumeError(`hostPath type check failed: ${error instanceof Error ? error.message : String(error)}`);
+    });
     return;
   }
   const fits =

@@ -227,7 +227,8 @@ t.test('several containers, in order, in one network', { timeout: 60_000 }, asyn
 t.test('containers that end, are killed, or are taken away', { timeout: 90_000 }, async (t) => {
   const node = await onDocker(t);
   node.run('a', { containers: [sh(FOREVER)] });
-  node.run('crashes', { containers: [sh('echo sorry > /dev/termination-log; exit 4')] });
+  const anyone = { securityContext: { runAsUser: 1000 } };
+  node.run('crashes', { containers: [sh('echo sorry > /dev/termination-log; exit 4', anyone)] });
   node.run('job', { restartPolicy: 'Never', containers: [sh('echo done')] });
   node.run('nothing', { containers: [sh('', { command: ['/no/such/program'] })] });
   node.run('nowhere', { containers: [sh(FOREVER, { image: 'registry.invalid/x:1' })] });
@@ -235,7 +236,8 @@ t.test('containers that end, are killed, or are taken away', { timeout: 90_000 }
     containers: [sh('echo $V', { env: [{ name: 'V', valueFrom: { configMapKeyRef: { name: 'later', key: 'v' } } }] })],
     restartPolicy: 'OnFailure',
   });
-  const sick = { exec: { command: ['test', '-e', '/tmp/well'] }, periodSeconds: 1, failureThreshold: 2 };
+  const command = ['test', '-e', '/tmp/well'];
+  const sick = { exec: { command }, periodSeconds: 1, timeoutSeconds: 10, failureThreshold: 2 };
   node.run('sick', {
     containers: [sh(`touch /tmp/well; ${FOREVER}`, { livenessProbe: { ...sick, initialDelaySeconds: 1 } })],
   });

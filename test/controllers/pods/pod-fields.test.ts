@@ -1,5 +1,5 @@
 /** What users write into pods, field by field, on a real engine: volumes in part, memory, users and rights, namespaces, probes of every kind, hooks, sidecars. */
-import { chmodSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { chmodSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import http2 from 'node:http2';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -8,6 +8,8 @@ import t from 'tap';
 import type { ApiObject } from '../../../api-schemas/schema.ts';
 import type { Container, Pod } from '../../../api-schemas/types/core-v1.ts';
 import { tryProbe } from '../../../controllers/pods/probing.ts';
+import { PodFolders } from '../../../controllers/pods/volumes/pod-folder.ts';
+import { prepareVolume } from '../../../controllers/pods/volumes/prepare-volumes.ts';
 import { DockerRuntime } from '../../../runtime/docker/docker-runtime.ts';
 import { serverAddresses } from '../../harness/servers.ts';
 import { BUSYBOX_IMAGE, ensureBusyboxImage } from '../../runtime/busybox-image.ts';
@@ -280,4 +282,47 @@ t.test('sidecars', aside(), async (t) => {
   await node.until('and it is ended', async () =>
     (await node.containersOf('job')).every(({ state }) => state !== 'running'),
   );
+});
+
+t.test('paths of the machine, of each type', aside(), async (t) => {
+  const home = mkdtempSync(path.join(tmpdir(), 'reckon-paths-'));
+  t.teardown(() => rmSync(home, { recursive: true }));
+  const folders = new PodFolders(home);
+  const engineVolume = () => Promise.reject(new Error('no path is a volume of the engine'));
+  mkdirSync(path.join(home, 'folder'));
+  writeFileSync(path.join(home, 'file'), 'kept');
+  const at = { folder: 'folder', file: 'file', nothing: 'a/b', 'nothing in a folder': 'folder/new' };
+  // What is there afterwards; undefined where the pod has to wait.
+  const cases: [type: string, where: keyof typeof at, then: 'folder' | 'file' | undefined][] = [
+    ['', 'nothing', 'folder'],
+    ['', 'file', 'file'],
+    ['Directory', 'folder', 'folder'],
+    ['Directory', 'file', undefined],
+    ['Directory', 'nothing', undefined],
+    ['DirectoryOrCreate', 'nothing', 'folder'],
+    ['DirectoryOrCreate', 'file', undefined],
+    ['File', 'file', 'file'],
+    ['File', 'folder', undefined],
+    ['File', 'nothing', undefined],
+    ['FileOrCreate', 'nothing in a folder', 'file'],
+    ['FileOrCreate', 'nothing', undefined],
+    ['FileOrCreate', 'file', 'file'],
+    ['FileOrCreate', 'folder', undefined],
+    ['Socket', 'file', undefined],
+    ['CharDevice', 'nothing', undefined],
+    ['BlockDevice', 'folder', undefined],
+  ];
+  for (const [type, where, then] of cases) {
+    const place = path.join(home, at[where]);
+    const source = { kind: 'path', path: place, type, readOnly: false } as const;
+    const prepared = prepareVolume('v', source, { uid: 'u', folders, engineVolume });
+    const says = `${type} at ${where}`;
+    if (then === undefined) await t.rejects(prepared, { message: /^hostPath type check failed: / }, says);
+    else {
+      await prepared;
+      t.equal(statSync(place).isDirectory() ? 'folder' : 'file', then, says);
+    }
+    for (const made of ['a', 'folder/new']) rmSync(path.join(home, made), { recursive: true, force: true });
+  }
+  t.equal(readFileSync(path.join(home, 'file'), 'utf8'), 'kept');
 });
