@@ -512,9 +512,11 @@ t.test('a decision among thousands of pods is cheap', async (t) => {
   ]);
   await cluster.settle({ maxSteps: 10_000 });
   for (let index = 0; index < 500; index++) cluster.create(podOf(`new${index}`));
-  const started = performance.now();
+  // Of the processor, which is the same whatever else runs on the machine.
+  const started = process.cpuUsage();
   await cluster.settle();
-  const each = (performance.now() - started) / 500;
+  const { user, system } = process.cpuUsage(started);
+  const each = (user + system) / 1000 / 500;
   t.ok(cluster.all<PodObject>('Pod').every(({ spec }) => spec?.nodeName));
   t.ok(each < 20, `${each.toFixed(2)} ms a decision with 4,500 pods`);
 });
