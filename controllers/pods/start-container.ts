@@ -82,8 +82,10 @@ async function translated<T>(context: AgentContext, pod: Pod, work: () => Promis
   try {
     return await work();
   } catch (error) {
-    if (error instanceof UnresolvedReferenceError || error instanceof SecurityError)
+    if (error instanceof UnresolvedReferenceError || error instanceof SecurityError) {
+      context.record(pod, 'Warning', 'Failed', `Error: ${error.message}`);
       throw new WorkError('CreateContainerConfigError', error.message, { cause: error });
+    }
     if (error instanceof VolumeError) {
       context.record(pod, 'Warning', 'FailedMount', error.message);
       throw new WorkError('CreateContainerConfigError', error.message, { cause: error });

@@ -165,6 +165,9 @@ t.test('users and rights', aside(), async (t) => {
       statusOf(node.pod('root'))?.state?.waiting?.reason === 'CreateContainerConfigError' &&
       /runAsNonRoot and image will run as root/.test(statusOf(node.pod('root'))?.state?.waiting?.message ?? ''),
   );
+  await node.until('and an event says it', () =>
+    node.api.events.some(({ message, about }) => about === 'root' && /^Error: .* run as root/.test(message)),
+  );
 });
 
 t.test('namespaces', aside(), async (t) => {
