@@ -60,10 +60,18 @@ export class StatusError extends Error {
   override readonly name = 'StatusError';
   readonly reason: Reason;
   readonly details: StatusDetails | undefined;
-  constructor(reason: Reason, message: string, details?: StatusDetails, options?: ErrorOptions) {
+  /** Of a list that cannot go on as it began: where another one can. */
+  readonly continueToken: string | undefined;
+  constructor(
+    reason: Reason,
+    message: string,
+    details?: StatusDetails,
+    options?: ErrorOptions & { readonly continueToken?: string },
+  ) {
     super(message, options);
     this.reason = reason;
     this.details = details;
+    this.continueToken = options?.continueToken;
   }
   get code(): number {
     return CODES[this.reason];
@@ -72,7 +80,7 @@ export class StatusError extends Error {
     return {
       kind: 'Status',
       apiVersion: 'v1',
-      metadata: {},
+      metadata: this.continueToken === undefined ? {} : { continue: this.continueToken },
       status: 'Failure',
       message: this.message,
       reason: this.reason,
@@ -186,7 +194,8 @@ export const futureRevision = (wanted: number, current: number) =>
     retryAfterSeconds: 1,
   });
 
-export const expired = (message: string) => new StatusError('Expired', message);
+export const expired = (message: string, options?: { readonly continueToken: string }) =>
+  new StatusError('Expired', message, undefined, options);
 
 export const unavailable = (message: string, options?: ErrorOptions) =>
   new StatusError('ServiceUnavailable', message, { retryAfterSeconds: 1 }, options);

@@ -24,6 +24,9 @@ export interface Entry {
   readonly stored?: Entry;
 }
 
+/** The order of lists: that of the ids, whatever the database sorts by. */
+export const byId = (a: Pick<Entry, 'id'>, b: Pick<Entry, 'id'>): number => (a.id < b.id ? -1 : a.id > b.id ? 1 : 0);
+
 export const entryId = (key: Pick<ObjectKey, 'namespace' | 'name'>): string => `${key.namespace}/${key.name}`;
 
 /** What a field selector compares. A field that became selectable after the entry was made is looked up in the object, once. */

@@ -13,7 +13,7 @@ import {
   type Version,
 } from '../../state/history.ts';
 import { expired, unavailable } from '../errors.ts';
-import { makeEntry, type Entry } from './entry.ts';
+import { byId, makeEntry, type Entry } from './entry.ts';
 import type { WatchEvent } from './resource-cache.ts';
 import type { Sealer } from './seal.ts';
 
@@ -64,7 +64,7 @@ export class Past {
       for (const version of page.items) entries.push(await this.#entry(scope, version));
       after = page.next;
     } while (after);
-    return entries;
+    return entries.sort(byId);
   }
 
   /** One object as it stood at a revision; undefined where it was not alive. */

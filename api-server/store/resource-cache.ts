@@ -1,7 +1,7 @@
 /**
  * The objects of one resource in memory: what stands now, what happened lately, and who is watching. Filled by `stream-cache.ts` in log order; read by the get, list and watch verbs.
  */
-import type { Entry } from './entry.ts';
+import { byId, type Entry } from './entry.ts';
 
 export interface WatchEvent {
   readonly type: 'ADDED' | 'MODIFIED' | 'DELETED';
@@ -40,7 +40,7 @@ export class ResourceCache {
 
   /** All entries by namespace and name. The array is never changed afterwards: it is a snapshot. */
   list(): readonly Entry[] {
-    this.#sorted ??= [...this.#entries.values()].sort((a, b) => (a.id < b.id ? -1 : a.id > b.id ? 1 : 0));
+    this.#sorted ??= [...this.#entries.values()].sort(byId);
     return this.#sorted;
   }
 

@@ -1,15 +1,16 @@
 /**
  * GET of a collection: one consistent revision, in pages if the client asks for pages. Every page of a list comes from the snapshot that its first page was taken from.
  */
-import { randomUUID } from 'node:crypto';
+import { createHash } from 'node:crypto';
 import type { Call } from '../call.ts';
 import { presentAll } from '../custom-resources/presentation.ts';
-import { badRequest, expired, invalidOption } from '../errors.ts';
+import { badRequest, invalidOption } from '../errors.ts';
 import { sendList } from '../respond.ts';
 import { fieldOf, type Entry } from '../store/entry.ts';
 import { tooOld } from '../store/past.ts';
 import { METADATA_FIELDS, parseFieldSelector, parseLabelSelector } from '../store/selectors.ts';
 import { momentOf, parseRevision, readAtLeast } from './get.ts';
+import { resume, SNAPSHOT_LIFE_MS, suspend, type Retake, type Snapshot } from './pages.ts';
 
 export type EntryPredicate = (entry: Entry) => boolean;
 
@@ -27,32 +28,16 @@ export function entryFilter(call: Pick<Call, 'query' | 'target' | 'definition'>)
     fields.every(({ field, value, negated }) => (fieldOf(entry, field) === value) !== negated);
 }
 
-/** A list whose remaining pages are still wanted. */
-interface Snapshot {
-  /** What was listed: a token is good for nothing else. */
-  readonly scope: string;
-  readonly revision: number;
-  readonly entries: readonly Entry[];
-  /** Of a list of the past. */
-  readonly asOfMs?: number;
-  readonly expiresAt: number;
-}
-
-const SNAPSHOT_LIFE_MS = 5 * 60_000;
-/** More unfinished paged lists than this, and the oldest must begin again. */
-const MAX_SNAPSHOTS = 1_000;
-const snapshots = new Map<string, Snapshot>();
-
 export async function list(call: Call): Promise<void> {
   const { query } = call;
   const limit = Number(query.get('limit') ?? '0');
-  if (!Number.isSafeInteger(limit) || limit < 0)
-    throw badRequest(
-      `limit: Invalid value: ${JSON.stringify(query.get('limit'))}: expected a whole number of objects, 0 or more`,
-    );
+  if (!Number.isSafeInteger(limit))
+    throw badRequest(`limit: Invalid value: ${JSON.stringify(query.get('limit'))}: expected a whole number of objects`);
   const token = query.get('continue');
   checkRevisionMatch(call, token);
-  const { snapshot, start } = token ? resume(token, scopeOf(call)) : { snapshot: await take(call), start: 0 };
+  const { snapshot, start } = token
+    ? await resume(call.services, { text: token, scope: scopeOf(call), retake: retakeOf(call) })
+    : { snapshot: await take(call), start: 0 };
   if (snapshot.asOfMs !== undefined) call.response.setHeader('Reckon-Revision', String(snapshot.revision));
   const end = limit > 0 ? Math.min(start + limit, snapshot.entries.length) : snapshot.entries.length;
   const remaining = snapshot.entries.length - end;
@@ -60,15 +45,38 @@ export async function list(call: Call): Promise<void> {
   sendList(asOf, {
     entries: start === 0 && remaining === 0 ? snapshot.entries : snapshot.entries.slice(start, end),
     revision: snapshot.revision,
-    ...(remaining > 0 && { continueToken: suspend(snapshot, end), ...(!selects(call) && { remaining }) }),
+    ...(remaining > 0 && {
+      continueToken: suspend(call.services, snapshot, end),
+      ...(!selects(call) && { remaining }),
+    }),
   });
+}
+
+/** The same list once more, for a server that did not keep it. */
+function retakeOf(call: Call): Retake {
+  const { definition, services, target } = call;
+  const query = new URLSearchParams(call.query);
+  for (const option of ['at', 'resourceVersion', 'resourceVersionMatch']) query.delete(option);
+  return {
+    async at({ revision, asOfMs }) {
+      if (!services.past || definition.storage !== 'log') return undefined;
+      await services.past.momentAt(revision);
+      const stood = await services.past.entriesAt(definition, revision, target.namespace);
+      const entries = asOfMs === undefined ? presentAll(definition, stood) : stood;
+      const filter = entryFilter(call);
+      return filter ? entries.filter(filter) : entries;
+    },
+    now: () => take({ ...call, query }),
+  };
 }
 
 const selects = ({ query }: Call): boolean => Boolean(query.get('labelSelector') || query.get('fieldSelector'));
 
 function scopeOf({ definition, target, query }: Call): string {
   const { group, resource } = definition;
-  return JSON.stringify([group, resource, target.namespace, query.get('labelSelector'), query.get('fieldSelector')]);
+  const scope = [group, resource, target.namespace, query.get('labelSelector'), query.get('fieldSelector')];
+  // Selectors may be long, and the token that carries this stands in a URL beside them.
+  return createHash('sha256').update(JSON.stringify(scope)).digest('base64url').slice(0, 22);
 }
 
 /** https://kubernetes.io/docs/reference/using-api/api-concepts/#semantics-for-get-and-list */
@@ -80,6 +88,12 @@ function checkRevisionMatch({ query }: Call, token: string | null): void {
       reason: 'FieldValueForbidden',
       field: 'resourceVersionMatch',
       message: `Forbidden: ${message}`,
+    });
+  if (query.has('sendInitialEvents'))
+    throw invalidOption('ListOptions', {
+      reason: 'FieldValueForbidden',
+      field: 'sendInitialEvents',
+      message: 'Forbidden: sendInitialEvents is forbidden for list',
     });
   if (token && revision !== '' && revision !== '0')
     throw badRequest('specifying resource version is not allowed when using continue');
@@ -130,31 +144,4 @@ async function entriesAt(call: Call, asked: number): Promise<Pick<Snapshot, 'rev
   if (!services.past || definition.storage !== 'log') throw tooOld(asked);
   const revision = await services.past.momentAt(asked);
   return { revision, entries: await services.past.entriesAt(definition, revision) };
-}
-
-function suspend(snapshot: Snapshot, start: number): string {
-  const now = Date.now();
-  for (const [id, { expiresAt }] of snapshots) if (expiresAt < now) snapshots.delete(id);
-  if (snapshots.size >= MAX_SNAPSHOTS) snapshots.delete(snapshots.keys().next().value as string);
-  const id = randomUUID();
-  snapshots.set(id, snapshot);
-  return Buffer.from(JSON.stringify({ id, start })).toString('base64url');
-}
-
-function resume(token: string, scope: string): { snapshot: Snapshot; start: number } {
-  let read: { id?: unknown; start?: unknown };
-  try {
-    read = JSON.parse(Buffer.from(token, 'base64url').toString()) as typeof read;
-  } catch (cause) {
-    throw badRequest('continue key is not valid: expected the token of an earlier page', { cause });
-  }
-  const snapshot = snapshots.get(String(read.id));
-  if (!snapshot || typeof read.start !== 'number') {
-    throw expired(
-      'The provided continue parameter is too old to display a consistent list result. You can start a new list without the continue parameter.',
-    );
-  }
-  if (snapshot.scope !== scope)
-    throw badRequest('continue key is not valid: it belongs to a list of something else, or with other selectors');
-  return { snapshot, start: read.start };
 }
