@@ -110,6 +110,8 @@ export async function readObject(call: Call, definition: KindSchema = spokenIn(c
 export interface Undecoded {
   readonly value: unknown;
   readonly duplicates: readonly string[];
+  /** Of the text that the value was computed from, worded. */
+  readonly faults?: readonly string[];
   readonly definition: KindSchema;
   readonly validation: FieldValidation;
 }
@@ -117,7 +119,7 @@ export interface Undecoded {
 /** Checks that a value is an object of the kind, and drops what the kind does not have. Comes in the shape that is stored. */
 export function asObject(
   call: Pick<Call, 'response'>,
-  { value, duplicates, definition, validation }: Undecoded,
+  { value, duplicates, faults = [], definition, validation }: Undecoded,
 ): ApiObject {
   const { version, kind, schema } = definition;
   const apiVersion = apiVersionOf(definition);
@@ -143,6 +145,7 @@ export function asObject(
         `unknown field ${JSON.stringify(path)}${nearest ? ` (did you mean ${JSON.stringify(nearest)}?)` : ''}`,
     ),
     ...duplicates.map((path) => `duplicate field ${JSON.stringify(path)}`),
+    ...faults,
   ];
   if (strictFaults.length > 0 && validation === 'Strict')
     throw new StatusError(

@@ -3,7 +3,7 @@
  * https://kubernetes.io/docs/reference/using-api/api-concepts/#dry-run
  */
 import type { Call } from './call.ts';
-import { conflict, invalidOption } from './errors.ts';
+import { badRequest, conflict, invalidOption } from './errors.ts';
 import type { RequestVerb } from './request.ts';
 import { decode, entryId } from './store/entry.ts';
 
@@ -21,15 +21,26 @@ const LEASE_NAMESPACE = 'kube-system';
 const MAX_MANAGER_LENGTH = 128;
 const FIELD_VALIDATIONS = ['Ignore', 'Strict', 'Warn'];
 
+/** What any request may say of the time that it gives itself. */
+const TIMES = [
+  ['timeoutSeconds', /^[+-]?\d+$/, 'whole seconds'],
+  ['timeout', /^[+-]?(0|((\d+(\.\d*)?|\.\d+)(ns|us|\u00b5s|\u03bcs|ms|s|m|h))+)$/, 'a duration such as 10s or 1m30s'],
+] as const;
+
 /** `meta/v1` kind of the options of this call. */
 export const optionsKind = (call: Pick<Call, 'target'>): string => OPTIONS[call.target.verb] ?? 'GetOptions';
 
 const unsupported = (value: unknown, supported: readonly string[]): string =>
   `Unsupported value: ${JSON.stringify(value)}: supported values: ${supported.map((each) => JSON.stringify(each)).join(', ')}`;
 
-/** Throws Invalid for an option that the verb does not know, and Conflict for a writer that no longer leads. */
+/** Throws BadRequest for a time that is none, Invalid for an option that the verb does not know, and Conflict for a writer that no longer leads. */
 export function checkOptions(call: Call): void {
   const { query, target } = call;
+  for (const [option, pattern, expected] of TIMES) {
+    const given = query.get(option);
+    if (given !== null && !pattern.test(given))
+      throw badRequest(`${option}: Invalid value: ${JSON.stringify(given)}: expected ${expected}`);
+  }
   if (!OPTIONS[target.verb]) return;
   checkLease(call);
   for (const value of query.getAll('dryRun')) checkDryRun(call, value);

@@ -52,6 +52,18 @@ export function jsonPatch(document: JsonObject, patch: unknown): JsonObject {
   return result;
 }
 
+const MEMBERS: ReadonlySet<string> = new Set(['op', 'path', 'from', 'value']);
+
+/** Paths such as `[0].foo` of what an operation has and no operation has any use for. */
+export function unknownMembers(patch: unknown): string[] {
+  if (!isArray(patch)) return [];
+  return patch.flatMap((operation, index) =>
+    isObject(operation)
+      ? Object.keys(operation).flatMap((member) => (MEMBERS.has(member) ? [] : [`[${index}].${member}`]))
+      : [],
+  );
+}
+
 const describe = (operation: unknown, index: number): string => {
   const { op, path } = isObject(operation) ? operation : {};
   return `operation ${index}${typeof op === 'string' && typeof path === 'string' ? ` (${op} ${path.slice(0, 200)})` : ''} of the JSON patch`;

@@ -2,14 +2,14 @@
  * The scale subresource: one number to set on any kind whose schema says where its replicas stand. https://kubernetes.io/docs/reference/kubernetes-api/autoscaling-resources/scale-v1/
  */
 import type { ApiObject, ScalePaths } from '../../api-schemas/schema.ts';
-import { asObject, contentTypeOf, readBody, readObject } from '../body.ts';
+import { asObject, contentTypeOf, fieldValidationOf, readBody, readObject } from '../body.ts';
 import type { Call, KindSchema } from '../call.ts';
 import { internal, invalid, methodNotAllowed, staleWrite } from '../errors.ts';
 import { sendObject } from '../respond.ts';
 import { fieldValue, selectorText } from '../store/selectors.ts';
 import { decode, type Entry } from '../store/entry.ts';
 import { findAsked } from '../verbs/get.ts';
-import { patchFunction } from '../verbs/patch.ts';
+import { readPatch } from '../verbs/patch.ts';
 import { changeObject, checkPlace } from '../verbs/update.ts';
 
 function at(object: ApiObject, path: string): unknown {
@@ -55,9 +55,10 @@ export async function scale(call: Call): Promise<void> {
     const given = await readObject(call, scaleKind);
     propose = () => given;
   } else if (target.verb === 'patch') {
-    const patched = patchFunction(contentTypeOf(call), await readBody(call), schema);
+    const { compute, faults } = readPatch(call, contentTypeOf(call), await readBody(call), scaleKind);
+    const validation = fieldValidationOf(call);
     propose = (current) =>
-      asObject(call, { value: patched(current), duplicates: [], definition: scaleKind, validation: 'Warn' });
+      asObject(call, { value: compute(current), duplicates: [], faults, definition: scaleKind, validation });
   } else throw methodNotAllowed(call.request.method ?? '');
 
   const entry = await changeObject(

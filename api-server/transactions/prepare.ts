@@ -118,7 +118,7 @@ const WRITES: Readonly<Record<Operation['verb'], Write>> = {
     const offered = patchTypesOf(definition);
     if (!offered.includes(form)) throw unsupportedMediaType(form, offered);
     const compute = patchOf(form, patch.value, definition.schema);
-    const { entry } = await patchObject(member, compute, fieldValidationOf(member));
+    const { entry } = await patchObject(member, { compute, faults: [] }, fieldValidationOf(member));
     return { outcome: entry === before ? 'unchanged' : 'changed', entry };
   },
   async delete(member, { propagationPolicy, gracePeriodSeconds }) {

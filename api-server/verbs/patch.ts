@@ -4,14 +4,14 @@
  */
 import type { ApiObject, ResourceDefinition, Schema } from '../../api-schemas/schema.ts';
 import { asObject, contentTypeOf, fieldValidationOf, readBody, type FieldValidation, type Undecoded } from '../body.ts';
-import { keyOf, managerOf, spokenIn, type Call } from '../call.ts';
+import { keyOf, managerOf, spokenIn, type Call, type KindSchema } from '../call.ts';
 import { conversionOf } from '../conversion/conversions.ts';
 import { parseJson } from '../codec/json.ts';
 import { parseYaml } from '../codec/yaml.ts';
 import { badRequest, StatusError, unsupportedMediaType } from '../errors.ts';
 import { applyPatch } from '../patch/apply.ts';
 import { isObject, kindOf, type JsonObject } from '../patch/json.ts';
-import { jsonPatch } from '../patch/json-patch.ts';
+import { jsonPatch, unknownMembers } from '../patch/json-patch.ts';
 import { mergePatch } from '../patch/merge-patch.ts';
 import { strategicMergePatch } from '../patch/strategic-merge.ts';
 import { isTrue } from '../request.ts';
@@ -42,7 +42,7 @@ export async function patch(call: Call): Promise<void> {
   const entry =
     contentType === 'application/apply-patch+yaml'
       ? await applyObject(call, parseYaml(body, { duplicates: validation !== 'Ignore' }), validation)
-      : await patchObject(call, patchFunction(contentType, body, spokenIn(call).schema), validation);
+      : await patchObject(call, readPatch(call, contentType, body, spokenIn(call)), validation);
   call.response.setHeader('Reckon-Revision', entry.entry.sequence);
   sendEntry(call, entry.entry, entry.created ? 201 : 200);
 }
@@ -54,10 +54,30 @@ export interface Patched {
 
 export type Compute = (current: ApiObject) => unknown;
 
-/** The change that a patch describes, as a function of the object it is applied to. Throws UnsupportedMediaType. */
-export function patchFunction(contentType: string, body: Buffer, schema: Schema): Compute {
+/** A patch, and what is wrong with its text though it can be understood. */
+export interface Patch {
+  readonly compute: Compute;
+  /** In the words that a Warning, or a refusal, tells them in. */
+  readonly faults: readonly string[];
+}
+
+/** The change that a patch describes, as a function of the object it is applied to. Throws UnsupportedMediaType, and Invalid for an option that goes with server-side apply alone. */
+export function readPatch(
+  call: Call,
+  contentType: string,
+  body: Buffer,
+  { schema }: Pick<KindSchema, 'schema'>,
+): Patch {
   if (!(PATCH_TYPES as readonly string[]).includes(contentType)) throw unsupportedMediaType(contentType, PATCH_TYPES);
-  return patchOf(contentType, parseJson(body, { duplicates: false }).value, schema);
+  if (call.query.has('force'))
+    throw refused(call, 'force', 'FieldValueForbidden', 'Forbidden: may not be specified for non-apply patch');
+  const { value, duplicates } = parseJson(body, { duplicates: fieldValidationOf(call) !== 'Ignore' });
+  const ofOperations = contentType === 'application/json-patch+json';
+  const faults = [
+    ...duplicates.map((path) => `${ofOperations ? 'json patch ' : ''}duplicate field ${JSON.stringify(path)}`),
+    ...(ofOperations ? unknownMembers(value).map((path) => `json patch unknown field ${JSON.stringify(path)}`) : []),
+  ];
+  return { compute: patchOf(contentType, value, schema), faults };
 }
 
 /** The same, of a patch that is read already. Throws UnsupportedMediaType. */
@@ -79,12 +99,16 @@ function objectPatch(value: unknown): JsonObject {
   return value;
 }
 
-export async function patchObject(call: Call, compute: Compute, validation: FieldValidation): Promise<Patched> {
+export async function patchObject(
+  call: Call,
+  { compute, faults }: Patch,
+  validation: FieldValidation,
+): Promise<Patched> {
   const conversion = conversionOf(spokenIn(call));
   const propose = (current: Entry): ApiObject => {
     const stored = decode(current);
     const patched = compute(conversion?.fromStored(stored) ?? stored);
-    const object = asObject(call, { value: patched, duplicates: [], definition: spokenIn(call), validation });
+    const object = asObject(call, { value: patched, duplicates: [], faults, definition: spokenIn(call), validation });
     checkPlace(call, object);
     return object;
   };
