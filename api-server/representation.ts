@@ -28,7 +28,9 @@ export function representationOf({ request, services, definition, target }: Aski
   const watch = target.verb === 'watch';
   const { accept } = request.headers;
   const chosen = negotiate(accept, { watch, message: () => hasMessage(definition, services.registry) });
-  if (!chosen) throw notAcceptable(watch ? STREAMED : WHOLE);
+  // The answer to a question has no columns: in Kubernetes, too, only what can be listed is a table.
+  if (!chosen || (chosen.as === 'Table' && !definition.verbs.includes('list')))
+    throw notAcceptable(watch ? STREAMED : WHOLE);
   return chosen;
 }
 

@@ -34,7 +34,9 @@ export function parseResourceRequest(method: string, url: URL): ResourceRequest 
   const segments = url.pathname.split('/').filter(Boolean).map(decodeURIComponent);
   const root = splitRoot(segments);
   if (!root || root.rest.length === 0) return undefined;
-  let rest = root.rest;
+  // `/api/v1/watch/…`: what a watch was before `?watch=true`; Kubernetes still answers it.
+  const isOldWatch = root.rest[0] === 'watch' && root.rest.length > 1;
+  let rest = isOldWatch ? root.rest.slice(1) : root.rest;
   let namespace = '';
   const namespaceSubresource = rest.length === 3 && (rest[2] === 'status' || rest[2] === 'finalize');
   if (rest[0] === 'namespaces' && rest.length >= 3 && !namespaceSubresource) {
@@ -43,7 +45,8 @@ export function parseResourceRequest(method: string, url: URL): ResourceRequest 
   }
   const [resource = '', name = '', subresource = '', ...subpath] = rest;
   // What is asked of the target of a proxy is said by the method alone: the query is the target's.
-  const verb = verbOf(method, name, subresource === 'proxy' ? NO_QUERY : url.searchParams);
+  const asked = verbOf(method, name, subresource === 'proxy' ? NO_QUERY : url.searchParams);
+  const verb = isOldWatch && subresource === '' ? watchOf(asked) : asked;
   if (!verb) return undefined;
   return {
     verb,
@@ -77,6 +80,10 @@ function verbOf(method: string, name: string, query: URLSearchParams): RequestVe
       return undefined;
   }
 }
+
+/** Nothing but watching can be done there. */
+const watchOf = (verb: RequestVerb | undefined): RequestVerb | undefined =>
+  verb === 'get' || verb === 'list' || verb === 'watch' ? 'watch' : undefined;
 
 /** Go's idea of a true query parameter: present, and not `0` or `false`. */
 export const isTrue = (value: string | null): boolean => value !== null && value !== '0' && value !== 'false';

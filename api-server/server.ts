@@ -272,7 +272,10 @@ export class ApiServer {
     if (issuer) return sendBytes({ response }, 200, Buffer.from(JSON.stringify(issuer.value)), issuer.contentType);
     const document = this.#documents.get(url.pathname, request.headers.accept);
     if (!document) throw noSuchPath();
-    if (document.etag) response.setHeader('ETag', document.etag);
+    if (document.etag) {
+      response.setHeader('ETag', document.etag);
+      if (isKnown(request.headers['if-none-match'], document.etag)) return void response.writeHead(304).end();
+    }
     sendBytes({ response }, 200, document.body, document.contentType);
   }
 
@@ -326,6 +329,10 @@ export class ApiServer {
     sendStatus({ response, services: this.#options.services }, refusal.status());
   }
 }
+
+/** Whether the client has said that it holds the document already. */
+const isKnown = (held: string | undefined, etag: string): boolean =>
+  held?.split(',').some((each) => each.trim().replace(/^W\//, '') === etag) ?? false;
 
 /** That the client has gone or the server stops, for who asks: a signal costs as much as a small answer, and most requests are over before anybody wants one. */
 class Departure {

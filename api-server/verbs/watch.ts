@@ -11,6 +11,7 @@ import { isTrue } from '../request.ts';
 import { tooOld } from '../store/past.ts';
 import { RECENT_EVENTS, type WatchEvent } from '../store/resource-cache.ts';
 import { openWatch, type WatchStream } from '../watch-stream.ts';
+import { decode, type Entry } from '../store/entry.ts';
 import { parseRevision, readAtLeast } from './get.ts';
 import { entryFilter, type EntryPredicate } from './list.ts';
 
@@ -94,6 +95,8 @@ function checkInitialEvents({ query }: Call): void {
     throw forbid('sendInitialEvents requires setting resourceVersionMatch to NotOlderThan');
   if (!query.has('sendInitialEvents') && match !== '')
     throw forbid('resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided');
+  if (match !== '' && query.get('continue'))
+    throw forbid('resourceVersionMatch is forbidden when continue is provided');
 }
 
 const presented = (definition: ResourceDefinition, event: WatchEvent): WatchEvent =>
@@ -115,8 +118,22 @@ function forward(output: WatchStream, event: WatchEvent, filter: EntryPredicate 
   const is = filter(entry);
   const was = previous !== undefined && filter(previous);
   if (is) output.event(was ? 'MODIFIED' : 'ADDED', entry);
-  else if (was) output.event('DELETED', entry);
+  else if (was) output.event('DELETED', lastSelected(previous, entry));
 }
+
+/** The object as it was while it was selected, under the revision at which it left: of what it is now, this watcher is told nothing. */
+function lastSelected(previous: Entry, left: Entry): Entry {
+  const known = lastSelections.get(left);
+  if (known) return known;
+  const object = decode(previous);
+  object.metadata.resourceVersion = String(left.sequence);
+  const entry = { ...previous, sequence: left.sequence, bytes: Buffer.from(JSON.stringify(object)) };
+  lastSelections.set(left, entry);
+  return entry;
+}
+
+/** Of each entry by which an object left somebody's selection: made once for all whom it has left. */
+const lastSelections = new WeakMap<Entry, Entry>();
 
 /** What was trimmed. */
 function gone(error: unknown): StatusError {
