@@ -128,6 +128,19 @@ const QUALIFIED_MESSAGE =
   "name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character " +
   "(e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]'), with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')";
 
+/** As in the database of time zones; a Job's controller, wherever it runs, must read the same in it. */
+function isTimeZone(value: string): boolean {
+  if (value === 'Local') return false;
+  try {
+    return new Intl.DateTimeFormat('en', { timeZone: value }).format().length > 0;
+  } catch {
+    return false;
+  }
+}
+
+const MAX_SYSCTL_LENGTH = 253;
+const sysctl = /^([a-z0-9]([-_a-z0-9]*[a-z0-9])?[./])*[a-z0-9]([-_a-z0-9]*[a-z0-9])?$/;
+
 export const formats: Readonly<Record<string, Format>> = {
   'dns-1123-label': name(
     (value) => value.length <= LABEL_LENGTH && dns1123Label.test(value),
@@ -167,6 +180,11 @@ export const formats: Readonly<Record<string, Format>> = {
   'http-header-name': name(
     (value) => /^[-A-Za-z0-9]+$/.test(value),
     "a valid HTTP header must consist of alphanumeric characters or '-' (e.g. 'X-Header-Name', regex used for validation is '[-A-Za-z0-9]+')",
+  ),
+  'time-zone': name(isTimeZone, 'unknown time zone'),
+  'sysctl-name': name(
+    (value) => value.length <= MAX_SYSCTL_LENGTH && sysctl.test(value),
+    `must have at most ${MAX_SYSCTL_LENGTH} characters and match regex ${sysctl.source}`,
   ),
   ip: name((value) => isIP(value) !== 0, 'must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)'),
   ipv4: name(isIPv4, 'must be a valid IPv4 address'),

@@ -133,6 +133,10 @@ export interface ResourceDefinition {
   readonly sealed: readonly string[];
   /** The rule that `metadata.name` obeys: a key of `formats` in formats.ts. Absent: `dns-1123-subdomain`. */
   readonly nameFormat?: 'dns-1123-subdomain' | 'dns-1123-label' | 'dns-1035-label' | 'path-segment';
+  /** A PUT of an object that is not there makes it. Absent: it does not. */
+  readonly createsOnUpdate?: boolean;
+  /** A PUT must name the resourceVersion that it stands on. Absent: it may leave it out, and then overwrites what is there. */
+  readonly updatesOnVersion?: boolean;
   /** Whether `metadata.generation` counts changes of anything but metadata and status. */
   readonly hasGeneration: boolean;
   readonly schema: Schema;

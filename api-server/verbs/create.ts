@@ -10,6 +10,7 @@ import { conversionOf } from '../conversion/conversions.ts';
 import { alreadyExists, badRequest, forbidden, invalid, methodNotAllowed, notFound } from '../errors.ts';
 import { sendEntry } from '../respond.ts';
 import { review } from '../reviews.ts';
+import { bindings } from '../subresources/binding.ts';
 import { entryId, type Entry } from '../store/entry.ts';
 import { suffix } from '../strategy/generated-name.ts';
 import { mayTryAgain, writeNew, type WriteOptions } from './write.ts';
@@ -17,6 +18,7 @@ import { mayTryAgain, writeNew, type WriteOptions } from './write.ts';
 const MAX_GENERATED_PREFIX = 58;
 
 export async function create(call: Call): Promise<void> {
+  if (call.definition.group === '' && call.definition.resource === 'bindings') return bindings(call);
   if (call.definition.storage === 'none') return review(call);
   const object = await readObject(call);
   checkNew(call, object);
@@ -33,21 +35,21 @@ export async function create(call: Call): Promise<void> {
 }
 
 /** What the shape that the client speaks demands beside what is demanded of every object. */
-function checkNew(call: Call, object: ApiObject): void {
+export function checkNew(call: Call, object: ApiObject): void {
   const conversion = conversionOf(spokenIn(call));
   const faults = conversion?.newFaults?.(conversion.fromStored(object)) ?? [];
   if (faults.length > 0)
     throw invalid(spokenIn(call), object.metadata.name || object.metadata.generateName || '', faults);
 }
 
-/** Appends a new object under its own or a generated name. Also the create half of server-side apply. */
+/** Appends a new object under its own or a generated name. Also the create half of server-side apply, and of a PUT. */
 export async function createObject(call: Call, proposed: ApiObject, options: WriteOptions): Promise<Entry> {
-  const { definition, services } = call;
+  const { definition, services, target } = call;
   const { generateName } = proposed.metadata;
   const generated = !proposed.metadata.name && generateName !== undefined && generateName !== '';
   requireLasting(call);
   await requireNamespace(call);
-  if (options.verb === 'apply') services.authorizer.require(call.identity, creationOf(call));
+  if (target.verb !== 'create') services.authorizer.require(call.identity, creationOf(call));
   const cache = services.store.cache(definition);
   // What is written is completed in place; another attempt begins with what was proposed.
   const original = JSON.stringify(proposed);

@@ -1,15 +1,16 @@
 /**
- * PUT of a whole object over the stored one. With a resourceVersion in it, it stands only on that version.
+ * PUT of a whole object over the stored one. With a resourceVersion in it, it stands only on that version; some kinds demand one, and some are made by it where they are not there.
  */
 import { GuardError } from '../../event-log/event-log.ts';
 import { readObject } from '../body.ts';
 import { keyOf, type Call } from '../call.ts';
-import { badRequest, staleWrite, StatusError } from '../errors.ts';
+import { badRequest, invalid, staleWrite, StatusError } from '../errors.ts';
 import { present } from '../custom-resources/presentation.ts';
 import { sendEntry } from '../respond.ts';
 import { entryId, type Entry } from '../store/entry.ts';
 import type { ApiObject } from '../../api-schemas/schema.ts';
 import { Turns } from '../store/turns.ts';
+import { checkNew, createObject } from './create.ts';
 import { find } from './get.ts';
 import { isOfStatus, mayTryAgain, writeChange } from './write.ts';
 
@@ -17,9 +18,46 @@ export async function update(call: Call): Promise<void> {
   const proposed = await readObject(call);
   proposed.metadata.name ||= call.target.name;
   checkPlace(call, proposed);
-  const entry = await changeObject(call, () => structuredClone(proposed), { verb: 'update' });
+  const { entry, created } = await put(call, proposed);
   call.response.setHeader('Reckon-Revision', entry.sequence);
-  sendEntry(call, entry);
+  sendEntry(call, entry, created ? 201 : 200);
+}
+
+async function put(call: Call, proposed: ApiObject): Promise<{ entry: Entry; created: boolean }> {
+  const { resourceVersion, uid } = proposed.metadata;
+  const change = async () => {
+    const propose = () => {
+      if (!resourceVersion) requireVersion(call);
+      return structuredClone(proposed);
+    };
+    return { entry: await changeObject(call, propose, { verb: 'update' }), created: false };
+  };
+  // Whoever names a version or a life means an object that was there.
+  if (!call.definition.createsOnUpdate || call.target.subresource || resourceVersion || uid) return change();
+  try {
+    return await change();
+  } catch (error) {
+    if (reasonOf(error) !== 'NotFound') throw error;
+  }
+  checkNew(call, proposed);
+  try {
+    return { entry: await createObject(call, structuredClone(proposed), { verb: 'create' }), created: true };
+  } catch (error) {
+    // Somebody else made it meanwhile.
+    if (reasonOf(error) !== 'AlreadyExists') throw error;
+    return change();
+  }
+}
+
+const reasonOf = (error: unknown): string | undefined => (error instanceof StatusError ? error.reason : undefined);
+
+/** Throws Invalid where the kind is never overwritten blindly. */
+function requireVersion({ definition, target }: Call): void {
+  if (!definition.updatesOnVersion && !definition.custom) return;
+  const message = 'Invalid value: 0x0: must be specified for an update';
+  throw invalid({ ...definition, kind: definition.resource }, target.name, [
+    { reason: 'FieldValueInvalid', message, field: 'metadata.resourceVersion' },
+  ]);
 }
 
 /** Throws BadRequest for an object that calls itself otherwise than the URL does. */
