@@ -97,21 +97,28 @@ function ownerFaults(metadata: Partial<ObjectMetadata>): Fault[] {
 /** Finalizers without a domain that Kubernetes itself defines. */
 const STANDARD_FINALIZERS = new Set(['kubernetes', 'orphan', 'foregroundDeletion']);
 
+/** `standard`: a name without a domain must be one of Kubernetes' own. Also for the finalizers of a Namespace's spec. */
+export function finalizerNameFaults(
+  finalizers: readonly string[],
+  path: string,
+  { standard }: { standard: boolean },
+): Fault[] {
+  return finalizers.flatMap((finalizer, index) => {
+    const at = `${path}[${index}]`;
+    const complaints = qualifiedName(finalizer);
+    if (complaints.length > 0) return complaints.map((says) => invalid(at, finalizer, says));
+    if (!standard || finalizer.includes('/') || STANDARD_FINALIZERS.has(finalizer)) return [];
+    return [invalid(at, finalizer, 'name is neither a standard finalizer name nor is it fully qualified')];
+  });
+}
+
 function finalizerFaults(
   finalizers: readonly string[] | undefined,
   { group, custom }: Pick<ResourceDefinition, 'group' | 'custom'>,
 ): Fault[] {
   // Of kinds that are not Kubernetes' own any name will do that could be a label's.
   const anyName = custom !== undefined || group === 'apiextensions.k8s.io';
-  const faults: Fault[] = [];
-  for (const [index, finalizer] of (finalizers ?? []).entries()) {
-    const path = `metadata.finalizers[${index}]`;
-    const complaints = qualifiedName(finalizer);
-    faults.push(...complaints.map((says) => invalid(path, finalizer, says)));
-    if (complaints.length === 0 && !anyName && !finalizer.includes('/') && !STANDARD_FINALIZERS.has(finalizer)) {
-      faults.push(invalid(path, finalizer, 'name is neither a standard finalizer name nor is it fully qualified'));
-    }
-  }
+  const faults = finalizerNameFaults(finalizers ?? [], 'metadata.finalizers', { standard: !anyName });
   const known = new Set(finalizers);
   if (known.has('orphan') && known.has('foregroundDeletion')) {
     faults.push(

@@ -48,14 +48,14 @@ async function accountOf(pod: Pod & ApiObject, name: string, call: Call): Promis
   );
 }
 
-/** Into every container that has nothing of its own there. */
+/** Into every container that has nothing of its own there. The pod has not been validated yet: what it needs may be missing. */
 function mountToken(spec: PodSpec): void {
   const isUnmounted = ({ volumeMounts = [] }: Container) =>
     !volumeMounts.some(({ mountPath }) => mountPath === MOUNT_PATH);
-  const containers = [...(spec.initContainers ?? []), ...spec.containers].filter(isUnmounted);
+  const containers = [...(spec.initContainers ?? []), ...(spec.containers ?? [])].filter(isUnmounted);
   if (containers.length === 0) return;
   // A pod may be made from what another one looks like, with this volume in it.
-  const standing = spec.volumes?.find(({ name }) => name.startsWith(VOLUME_PREFIX));
+  const standing = spec.volumes?.find(({ name }) => name?.startsWith(VOLUME_PREFIX));
   const volume = standing ?? tokenVolume(VOLUME_PREFIX + suffix());
   if (!standing) spec.volumes = [...(spec.volumes ?? []), volume];
   for (const container of containers)

@@ -9,6 +9,7 @@ import type { Queue } from '../store/turns.ts';
 import { customResourceDefinitions } from './custom-resource-definitions.ts';
 import { certificateSigningRequests } from './certificate-signing-requests.ts';
 import { ingresses, priorityClasses } from './classes.ts';
+import { jobs } from './jobs.ts';
 import { namespaces } from './namespaces.ts';
 import { nodes } from './nodes.ts';
 import { persistentVolumeClaims, persistentVolumes } from './persistent-volumes.ts';
@@ -45,6 +46,7 @@ export function makeKinds(options: { services: ServiceRanges }): Kinds {
   const kinds: Readonly<Record<string, Kind>> = {
     ...rbacKinds,
     'apiextensions.k8s.io/customresourcedefinitions': customResourceDefinitions,
+    'batch/jobs': jobs,
     'certificates.k8s.io/certificatesigningrequests': certificateSigningRequests,
     'networking.k8s.io/ingresses': ingresses,
     'scheduling.k8s.io/priorityclasses': priorityClasses,

@@ -12,7 +12,7 @@ export const namespaces: Kind = {
   prepareCreate(object) {
     const namespace = object as Namespace & typeof object;
     const { metadata } = object;
-    metadata.labels = { ...metadata.labels, [NAME_LABEL]: metadata.name };
+    if (metadata.name) metadata.labels = { ...metadata.labels, [NAME_LABEL]: metadata.name };
     namespace.spec = {
       ...namespace.spec,
       finalizers: [...new Set([...(namespace.spec?.finalizers ?? []), NAMESPACE_FINALIZER])],

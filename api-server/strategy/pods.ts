@@ -1,5 +1,9 @@
 /** A pod starts Pending, of a quality-of-service class that its resources decide, and is given time to end. */
+import type { ApiObject } from '../../api-schemas/schema.ts';
 import type { Container, Pod, Toleration } from '../../api-schemas/types/core-v1.ts';
+import { MAY_CHANGE } from '../admission/rules/pod-update.ts';
+import type { Call } from '../call.ts';
+import { invalid } from '../errors.ts';
 import { checkPodLimits, setLimitDefaults } from '../policy/limit-ranges.ts';
 import { setPriority } from '../policy/priority.ts';
 import { admitRuntimeClass } from '../policy/runtime-class.ts';
@@ -48,6 +52,15 @@ function withNodeTolerations(tolerations: readonly Toleration[] = []): Toleratio
   ];
 }
 
+/** To place a pod is a right of its own, that to change it is another: only the subresource `binding` names the node. Throws Invalid. */
+function guardNode(object: ApiObject, old: ApiObject, call: Call): void {
+  if (call.target.subresource === 'binding') return;
+  const nodeOf = (each: ApiObject): string => (each as Pod & ApiObject).spec?.nodeName ?? '';
+  if (nodeOf(object) === nodeOf(old)) return;
+  const message = `Forbidden: ${MAY_CHANGE}: changed: nodeName`;
+  throw invalid(call.definition, call.target.name, [{ reason: 'FieldValueForbidden', message, field: 'spec' }]);
+}
+
 export const pods: Kind = {
   async prepareCreate(object, call) {
     const pod = object as Pod & typeof object;
@@ -60,7 +73,13 @@ export const pods: Kind = {
     admitRuntimeClass(pod, call);
     pod.status = { phase: 'Pending', qosClass: qosClass([...(spec.initContainers ?? []), ...(spec.containers ?? [])]) };
   },
-  prepareUpdate: guardEphemeralContainers,
+  prepareUpdate(object, old, call) {
+    guardEphemeralContainers(object, old, call);
+    guardNode(object, old, call);
+    const { status } = object as Pod & typeof object;
+    const { qosClass: standing } = (old as Pod & typeof old).status ?? {};
+    if (status && standing) status.qosClass ??= standing;
+  },
   admit(object, old, call) {
     if (!old) checkPodLimits(object as Pod & typeof object, call);
   },

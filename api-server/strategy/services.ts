@@ -3,8 +3,9 @@
  * https://kubernetes.io/docs/concepts/services-networking/cluster-ip-allocation/
  */
 import { randomInt } from 'node:crypto';
+import { isDeepStrictEqual } from 'node:util';
 import type { ApiObject } from '../../api-schemas/schema.ts';
-import type { Service, ServicePort } from '../../api-schemas/types/core-v1.ts';
+import type { Service, ServicePort, ServiceSpec } from '../../api-schemas/types/core-v1.ts';
 import type { Call } from '../call.ts';
 import { invalid } from '../errors.ts';
 import { decode, type Entry } from '../store/entry.ts';
@@ -80,6 +81,26 @@ function heldByOthers(call: Call, uid: string | undefined): { addresses: Set<num
 
 const refuse = (call: Call, name: string, field: string, message: string) =>
   invalid(call.definition, name, [{ reason: 'FieldValueInvalid', field, message: `Invalid value: ${message}` }]);
+
+/** The types that a field makes sense for. */
+const OF_TYPES: readonly (readonly [types: readonly ServiceSpec['type'][], fields: readonly (keyof ServiceSpec)[]])[] =
+  [
+    [
+      ['ClusterIP', 'NodePort', 'LoadBalancer'],
+      ['clusterIP', 'clusterIPs', 'ipFamilies', 'ipFamilyPolicy'],
+    ],
+    [['NodePort', 'LoadBalancer'], ['externalTrafficPolicy']],
+    [['LoadBalancer'], ['allocateLoadBalancerNodePorts', 'loadBalancerClass', 'healthCheckNodePort']],
+    [['ExternalName'], ['externalName']],
+  ];
+
+/** Who changes the type alone need not know what the old one brought with it: that goes, unless it was changed too. As `dropTypeDependentFields` of Kubernetes. */
+function dropOfOldType(spec: ServiceSpec, before: ServiceSpec): void {
+  for (const [types, fields] of OF_TYPES) {
+    if (!types.includes(before.type) || types.includes(spec.type)) continue;
+    for (const field of fields) if (isDeepStrictEqual(spec[field], before[field])) delete spec[field];
+  }
+}
 
 export function serviceKind(ranges: ServiceRanges): Kind {
   const [base = '', bits = '20'] = ranges.cidr.split('/');
@@ -178,6 +199,7 @@ export function serviceKind(ranges: ServiceRanges): Kind {
       const service = object as ServiceObject;
       const before = old as ServiceObject;
       if (call.target.subresource !== '' || !service.spec) return;
+      if (before.spec) dropOfOldType(service.spec, before.spec);
       const keepsAddress = service.spec.type !== 'ExternalName' && before.spec?.type !== 'ExternalName';
       if (keepsAddress) {
         service.spec.clusterIP ||= before.spec?.clusterIP ?? '';
@@ -185,10 +207,6 @@ export function serviceKind(ranges: ServiceRanges): Kind {
         if (before.spec?.ipFamilies) service.spec.ipFamilies ??= before.spec.ipFamilies;
         if (before.spec?.ipFamilyPolicy) service.spec.ipFamilyPolicy ??= before.spec.ipFamilyPolicy;
       } else if (service.spec.type !== 'ExternalName') allocateAddress(service, call);
-      else {
-        delete service.spec.clusterIP;
-        delete service.spec.clusterIPs;
-      }
       allocateNodePorts(service, call, before);
     },
   };

@@ -116,11 +116,11 @@ async function completeNew(
   const { metadata } = object;
   kind.beforeDefaults?.(object, undefined);
   applyDefaults(object, definition.schema);
-  await kind.prepareCreate?.(object, call);
   delete metadata.generation;
   if (definition.hasGeneration) metadata.generation = 1;
   metadata.uid = randomUUID();
   metadata.creationTimestamp = timestamp();
+  await kind.prepareCreate?.(object, call);
   check(call, object, undefined, options);
   await kind.admit?.(object, undefined, call);
   const alongside = await charges(call, object, undefined);

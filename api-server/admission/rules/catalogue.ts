@@ -3,7 +3,7 @@
  * that is wrong. To add one: write it in the file of its subject and name its type here.
  */
 import { customResourceDefinition } from '../../custom-resources/definition-rules.ts';
-import { configMap, secret } from './configuration.ts';
+import { configMap, namespaceSpec, secret } from './configuration.ts';
 import { labelSelector } from './label-selector.ts';
 import { podSpec, podTemplate } from './pod-spec.ts';
 import { podUpdate } from './pod-update.ts';
@@ -25,6 +25,7 @@ export const rules: ReadonlyMap<string, Rule> = new Map<string, Rule>([
   ['io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.CustomResourceDefinition', customResourceDefinition],
   ['io.k8s.api.core.v1.ConfigMap', configMap],
   ['io.k8s.api.core.v1.Secret', secret],
+  ['io.k8s.api.core.v1.NamespaceSpec', namespaceSpec],
   ['io.k8s.api.core.v1.Pod', podUpdate],
   ['io.k8s.api.core.v1.PodSpec', podSpec],
   ['io.k8s.api.core.v1.PodTemplateSpec', podTemplate],

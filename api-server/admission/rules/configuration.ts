@@ -1,7 +1,8 @@
-/** Rules for ConfigMaps and Secrets. Keyed to them by `catalogue.ts`. Follows `ValidateConfigMap` and `ValidateSecret` in `pkg/apis/core/validation`. */
+/** Rules for ConfigMaps, Secrets and Namespaces. Keyed to them by `catalogue.ts`. Follows `ValidateConfigMap`, `ValidateSecret` and `ValidateNamespaceFinalizeUpdate` in `pkg/apis/core/validation`. */
 import { invalid, required, tooLong, type Fault } from '../fault.ts';
+import { finalizerNameFaults } from '../metadata.ts';
 import { configKey } from '../names.ts';
-import { below, objectAt, textAt, type JsonObject, type Rule } from './rule.ts';
+import { below, objectAt, textAt, textsAt, type JsonObject, type Rule } from './rule.ts';
 
 /** All values of a ConfigMap or Secret together. */
 export const MAX_DATA_BYTES = 1024 * 1024;
@@ -49,3 +50,6 @@ export const secret: Rule = ({ value, report }) => {
   for (const key of NEEDED.get(textAt(value['type'])) ?? [])
     if (!Object.hasOwn(data, key)) report(required(below('', `data[${key}]`)));
 };
+
+export const namespaceSpec: Rule = ({ value, path, report }) =>
+  report(...finalizerNameFaults(textsAt(value['finalizers']), below(path, 'finalizers'), { standard: true }));

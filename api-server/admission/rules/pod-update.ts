@@ -5,7 +5,7 @@
 import { forbidden, invalid, type Fault } from '../fault.ts';
 import { below, objectAt, objectsAt, sameJson, textAt, type JsonObject, type Rule } from './rule.ts';
 
-const MAY_CHANGE =
+export const MAY_CHANGE =
   'pod updates may not change fields other than `spec.containers[*].image`,`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing tolerations),`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)';
 
 export const podUpdate: Rule = ({ value, old, report }) => {
@@ -24,6 +24,13 @@ export const podUpdate: Rule = ({ value, old, report }) => {
     if (now !== then) faults.push(forbidden(below('spec', field), 'pod updates may not add or remove containers'));
   }
   const masked = mask(spec, before);
+  // Where a pod may run can still be narrowed while nobody looks for a place for it.
+  if (objectsAt(before['schedulingGates']).length > 0) {
+    faults.push(...placementFaults(spec, before));
+    masked['nodeSelector'] = before['nodeSelector'];
+    masked['affinity'] = { ...objectAt(masked['affinity']), nodeAffinity: nodeAffinityOf(before) };
+    if (!before['affinity'] && sameJson(masked['affinity'], {})) delete masked['affinity'];
+  }
   if (faults.length === 0 && !sameJson(masked, without(before))) {
     const changed = Object.keys({ ...masked, ...before }).filter(
       (field) => !sameJson(masked[field], without(before)[field]),
@@ -32,6 +39,35 @@ export const podUpdate: Rule = ({ value, old, report }) => {
   }
   report(...faults);
 };
+
+const nodeAffinityOf = (spec: JsonObject): unknown => objectAt(spec['affinity'])['nodeAffinity'];
+
+const TERMS = 'spec.affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms';
+
+/** https://kubernetes.io/docs/concepts/scheduling-eviction/pod-scheduling-readiness/#mutable-pod-scheduling-directives */
+function placementFaults(spec: JsonObject, before: JsonObject): Fault[] {
+  const faults: Fault[] = [];
+  const selector = objectAt(spec['nodeSelector']);
+  if (Object.entries(objectAt(before['nodeSelector'])).some(([label, value]) => selector[label] !== value))
+    faults.push(invalid('spec.nodeSelector', selector, 'only additions are allowed (no mutations or deletions)'));
+  const termsOf = (each: JsonObject): readonly JsonObject[] =>
+    objectsAt(
+      objectAt(objectAt(nodeAffinityOf(each))['requiredDuringSchedulingIgnoredDuringExecution'])['nodeSelectorTerms'],
+    );
+  const terms = termsOf(spec);
+  const standing = termsOf(before);
+  if (standing.length === 0) return faults;
+  if (terms.length !== standing.length)
+    return [...faults, invalid(TERMS, terms, 'no additions/deletions to non-empty NodeSelectorTerms list are allowed')];
+  for (const [index, term] of terms.entries()) {
+    const kept = ['matchExpressions', 'matchFields'].every((field) =>
+      objectsAt(standing[index]?.[field]).every((each, place) => sameJson(each, objectsAt(term[field])[place])),
+    );
+    if (!kept)
+      faults.push(invalid(`${TERMS}[${index}]`, term, 'only additions are allowed (no mutations or deletions)'));
+  }
+  return faults;
+}
 
 /** The new spec with everything that may change put back, so that what still differs was not allowed to. */
 function mask(spec: JsonObject, before: JsonObject): JsonObject {
@@ -48,7 +84,7 @@ function mask(spec: JsonObject, before: JsonObject): JsonObject {
   ) {
     masked['terminationGracePeriodSeconds'] = before['terminationGracePeriodSeconds'];
   }
-  // The binding subresource sets the node, once; scheduling gates may only be taken away.
+  // The binding subresource sets the node, once, and nothing else does: strategy/pods.ts. Scheduling gates may only be taken away.
   if (textAt(before['nodeName']) === '') delete masked['nodeName'];
   if (
     objectsAt(spec['schedulingGates']).every((gate) =>

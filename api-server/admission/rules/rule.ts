@@ -24,6 +24,8 @@ export const objectsAt = (value: unknown): readonly JsonObject[] => (Array.isArr
 
 export const textAt = (value: unknown): string => (typeof value === 'string' ? value : '');
 
+export const textsAt = (value: unknown): readonly string[] => (Array.isArray(value) ? value.map(textAt) : []);
+
 export const stringsAt = (value: unknown): Readonly<Record<string, string>> =>
   objectAt(value) as Record<string, string>;
 

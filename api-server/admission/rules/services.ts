@@ -2,7 +2,7 @@
 import { duplicate, forbidden, invalid, required, type Fault } from '../fault.ts';
 import { labelsFaults } from '../metadata.ts';
 import { dns1123Label, dns1123Subdomain, ipAddress, portName, portNumber } from '../names.ts';
-import { below, objectsAt, stringsAt, textAt, type JsonObject, type Rule } from './rule.ts';
+import { below, objectsAt, stringsAt, textAt, textsAt, type JsonObject, type Rule } from './rule.ts';
 
 export const serviceSpec: Rule = ({ value: spec, old, path, report }) => {
   const type = textAt(spec['type']) || 'ClusterIP';
@@ -21,6 +21,7 @@ export const serviceSpec: Rule = ({ value: spec, old, path, report }) => {
   if (headless && (type === 'NodePort' || type === 'LoadBalancer')) {
     report(invalid(below(path, 'clusterIPs[0]'), 'None', `may not be set to 'None' for ${type} services`));
   }
+  report(...familyFaults(spec, path), ...externalAddressFaults(spec, path));
   report(
     ...labelsFaults(stringsAt(spec['selector']), below(path, 'selector')),
     ...servicePortFaults(ports, path, type),
@@ -34,6 +35,38 @@ export const serviceSpec: Rule = ({ value: spec, old, path, report }) => {
       report(invalid(below(path, 'clusterIPs[0]'), [address], 'may not change once set'));
   }
 };
+
+/** The cluster's addresses are of IPv4. */
+function familyFaults(spec: JsonObject, path: string): Fault[] {
+  const faults = textsAt(spec['ipFamilies']).flatMap((family, index) =>
+    family === 'IPv6' ? [invalid(below(path, 'ipFamilies', index), family, 'not configured on this cluster')] : [],
+  );
+  const policy = spec['ipFamilyPolicy'];
+  return policy === 'RequireDualStack'
+    ? [
+        ...faults,
+        invalid(below(path, 'ipFamilyPolicy'), policy, 'this cluster is not configured for dual-stack services'),
+      ]
+    : faults;
+}
+
+const SPECIAL: readonly (readonly [addresses: RegExp, says: string])[] = [
+  [/^(0\.0\.0\.0|::)$/, 'may not be unspecified'],
+  [/^(127\.|::1$)/, 'may not be in the loopback range (127.0.0.0/8, ::1/128)'],
+  [/^(169\.254\.|fe[89ab])/i, 'may not be in the link-local range (169.254.0.0/16, fe80::/10)'],
+  [/^(224\.0\.0\.|ff02:)/i, 'may not be in the link-local multicast range (224.0.0.0/24, ff02::/10)'],
+];
+
+/** What is sent to them is taken in by every node: addresses that mean the node itself would take its own traffic away. */
+const externalAddressFaults = (spec: JsonObject, path: string): Fault[] =>
+  textsAt(spec['externalIPs']).flatMap((address, index) => {
+    const malformed = ipAddress(address);
+    const complaints =
+      malformed.length > 0
+        ? malformed
+        : SPECIAL.flatMap(([addresses, says]) => (addresses.test(address) ? [says] : []));
+    return complaints.map((says) => invalid(below(path, 'externalIPs', index), address, says));
+  });
 
 function servicePortFaults(ports: readonly JsonObject[], path: string, type: string): Fault[] {
   const faults: Fault[] = [];

@@ -89,6 +89,11 @@ t.test('the ServiceAccount of a pod', async (t) => {
       'pods "stray" is forbidden: error looking up service account fresh/nobody: serviceaccount "nobody" not found',
     );
   });
+
+  t.test('is looked for before the pod is known to be sound', async (t) => {
+    for (const object of [{ kind: 'Pod' }, pod('odd', { containers: null }), pod('odd', { volumes: [{}] })])
+      t.equal((await api.post(`${space}/pods`, object)).status, 422);
+  });
 });
 
 t.test('the Service kubernetes', async (t) => {
@@ -119,10 +124,10 @@ t.test('the Service kubernetes', async (t) => {
   const LEASES = '/apis/coordination.k8s.io/v1/namespaces/kube-system/leases';
   await api.post(LEASES, lease(new Date()));
   await until('the third server', async () => (await addresses()) === '127.0.0.2,192.0.2.3');
-  await api.put(`${LEASES}/apiserver-third`, lease(new Date(Date.now() - 120_000)));
+  await api.patch(`${LEASES}/apiserver-third`, 'merge', lease(new Date(Date.now() - 120_000)));
   await until('it to be gone', async () => (await addresses()) === '127.0.0.2');
   await api.delete('/api/v1/namespaces/default/services/kubernetes');
-  await api.put(`${LEASES}/apiserver-third`, lease(new Date()));
+  await api.patch(`${LEASES}/apiserver-third`, 'merge', lease(new Date()));
   const again = await until<Json>('the Service to be back', async () => {
     const { status, body: found } = await api.get('/api/v1/namespaces/default/services/kubernetes');
     return status === 200 && found;
