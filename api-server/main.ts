@@ -7,6 +7,7 @@ import type { Registry as Metered } from 'prom-client';
 import { loadRegistry, type Registry } from '../api-schemas/registry.ts';
 import { openConsumerAccess, type ConsumerAccessOptions } from '../event-log/consumer-access.ts';
 import { openDurables } from '../event-log/durables.ts';
+import type { FollowerName } from '../event-log/event-log.ts';
 import { openEventLog } from '../event-log/jetstream.ts';
 import { openSecretKeys } from '../event-log/keys.ts';
 import { openHistory } from '../state/history.ts';
@@ -76,16 +77,19 @@ export async function startApiServer(options: ApiServerOptions): Promise<{ port:
   const keys = await openSecretKeys(connection);
   const sealer = new Sealer(options.secretsKey, keys);
   const follower = { names: ['api-server'], process: randomUUID() };
-  const stream = (reader: typeof log) =>
+  const stream = (reader: typeof log, as?: FollowerName) =>
     new StreamCache({
       log: reader,
-      follower,
+      ...(as && { follower: as }),
       indexing: indexingOf(registry),
       unseal: (object) => sealer.unseal(object),
       logger,
       signal: stopping.signal,
     });
-  const shelves = { log: { stream: stream(log), log }, ephemeral: { stream: stream(ephemeral), log: ephemeral } };
+  const shelves = {
+    log: { stream: stream(log, follower), log },
+    ephemeral: { stream: stream(ephemeral), log: ephemeral },
+  };
   const eventTtlSeconds = options.eventTtlSeconds ?? WEEK_SECONDS;
   const fairness = new Fairness(options.limits);
   const { shareMetrics } = options;

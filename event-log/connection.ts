@@ -105,6 +105,20 @@ export class LogConnection {
     return this.#nats.subscribe(subject, options);
   }
 
+  /** Listens over this connection and every one after it. Returns how to stop. */
+  serve(subject: string, options: SubscriptionOptions): () => void {
+    let subscription: Subscription | undefined;
+    const listen = (): void => {
+      if (this.connected && !this.#nats.isClosed()) subscription = this.#nats.subscribe(subject, options);
+    };
+    listen();
+    const stop = this.onChange(listen);
+    return () => {
+      stop();
+      subscription?.unsubscribe();
+    };
+  }
+
   /** Nothing where there is no connection: as well lost on the way. */
   publish(subject: string, payload?: Uint8Array | string, options?: PublishOptions): void {
     if (this.connected && !this.#nats.isClosed()) this.#nats.publish(subject, payload, options);

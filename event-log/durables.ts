@@ -159,8 +159,7 @@ class JetStreamDurables implements Durables {
         );
       },
     };
-    this.#connection.subscribe(subject, options);
-    this.#connection.onChange((connected) => connected && this.#connection.subscribe(subject, options));
+    this.#connection.serve(subject, options);
   }
 
   close(): Promise<void> {

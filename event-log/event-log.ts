@@ -108,14 +108,40 @@ export interface FollowerName {
   readonly process: string;
 }
 
-/** Somebody who follows, as the log's server sees him. */
-export interface Follower extends FollowerName {
-  /** Everything that he asked for up to here has been sent to him. */
-  readonly position: number;
-  /** Records that he asked for and has not been sent. */
-  readonly pending: number;
-  /** He is there and asks for more. */
+/** Of several that could act, the one that does; or one of those that wait to. */
+export type FollowerRole = 'leads' | 'standby';
+
+/** What a follower says of itself when somebody asks. */
+export interface FollowerReport {
+  readonly name: string;
+  /** Absent where every process of that name acts. */
+  readonly role?: FollowerRole;
+  /** Everything that the log has brought it up to here is in its hands. */
+  readonly seen: number;
+  /** The oldest record in its hands that it has not dealt with; absent: it has dealt with all. */
+  readonly owes?: number;
+  /** How many of its keys failed when they were last tried. */
+  readonly failing?: number;
+  /** A sentence, where it cannot go on. */
+  readonly fault?: string;
+}
+
+/** Somebody who follows, by what he says of himself and what the log's server knows of him. */
+export interface Follower {
+  readonly name: string;
+  readonly process: string;
+  /** Absent too where he does not answer. */
+  readonly role?: FollowerRole;
+  /** Everything that concerns him up to here has reached him; of one who does not answer: has been sent to him. */
+  readonly seen: number;
+  /** And has been dealt with at least once. Absent for who waits to lead, and for who does not answer. */
+  readonly done?: number;
+  readonly failing: number;
+  /** He answered when he was asked. */
+  readonly answers: boolean;
+  /** The log's server knows that he is there and asks for more. */
   readonly isListening: boolean;
+  readonly fault?: string;
 }
 
 export interface FollowOptions {
@@ -142,7 +168,9 @@ export interface LogReader {
   recordAt(sequence: number): Promise<LogRecord | undefined>;
   /** The newest record of an object over both planes, tombstones included. */
   newest(key: ObjectKey): Promise<LogRecord | undefined>;
-  /** Who follows under a name, and how far each has come, read from the stream's leader. */
+  /** Says how far the followers of this process have come, to whoever asks, until it is stopped. Nothing is sent unasked. */
+  answerFollowers(process: string, reports: () => readonly FollowerReport[]): () => void;
+  /** Asks who follows and how far each has come. Only whoever may publish to the log gets answers. Rejects with LogUnavailableError. */
   followers(): Promise<readonly Follower[]>;
 }
 

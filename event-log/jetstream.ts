@@ -8,6 +8,7 @@ import type {
   EventLog,
   Followed,
   Follower,
+  FollowerReport,
   FollowOptions,
   LogReader,
   LogRecord,
@@ -17,7 +18,7 @@ import type {
 import type { LogConnection } from './connection.ts';
 import type { ConnectionSettings } from './connection-settings.ts';
 import { follow } from './follow.ts';
-import { readFollowers } from './followers.ts';
+import { answerFollowers, askFollowers } from './followers.ts';
 import { DEFAULT_TUNING, GroupCommit } from './group-commit.ts';
 import type { GroupCommitTuning } from './group-commit.ts';
 import { openForStream, openWithStreams } from './open.ts';
@@ -99,8 +100,12 @@ class JetStreamReader implements LogReader, Closable {
     return this.reader.newest(key);
   }
 
+  answerFollowers(process: string, reports: () => readonly FollowerReport[]): () => void {
+    return answerFollowers(this.reader, process, reports);
+  }
+
   followers(): Promise<readonly Follower[]> {
-    return readFollowers(this.reader);
+    return askFollowers(this.reader);
   }
 
   close(): Promise<void> {

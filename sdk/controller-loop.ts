@@ -24,7 +24,7 @@ import { isEphemeral } from './log-world.ts';
 import type { Logger } from './logger.ts';
 import { keyText } from './object-store.ts';
 import { sameJson } from './same-json.ts';
-import { type Outcome, type Work, WorkQueue } from './work-queue.ts';
+import { FIRST_SEQUENCE, type Outcome, type Progress, type Work, WorkQueue } from './work-queue.ts';
 import { EVERY_RESOURCE } from './world.ts';
 
 /** A controller of any desired and observed type. */
@@ -86,11 +86,16 @@ export class ControllerLoop {
   start(): void {
     const { controller, world } = this.#options;
     this.#unsubscribe = world.onChanges((changes) => this.#onChanges(changes));
-    for (const object of world.list(controller.resource)) this.#queue.add(world.keyOf(object));
+    for (const object of world.list(controller.resource)) this.#queue.addUnknown(world.keyOf(object));
     for (const watch of controller.watches) {
       for (const object of world.list(watch.resource))
-        for (const key of this.#keysFor(watch, object, undefined)) this.#queue.add(key);
+        for (const key of this.#keysFor(watch, object, undefined)) this.#queue.addUnknown(key);
     }
+  }
+
+  /** Of what has come up to the World's position. */
+  progress(): Progress {
+    return this.#unsubscribe ? this.#queue.progress() : { owes: FIRST_SEQUENCE, failing: 0 };
   }
 
   /** One of the controller's own sources says that there may be work. */

@@ -4,7 +4,7 @@
  */
 import { setMaxListeners } from 'node:events';
 import { openLogReader } from '../event-log/jetstream.ts';
-import type { LogReader } from '../event-log/event-log.ts';
+import type { FollowerReport, LogReader } from '../event-log/event-log.ts';
 import type { Client } from './client.ts';
 import { type AnyController, ControllerLoop, type ControllerLoopOptions } from './controller-loop.ts';
 import type { ResourceRef } from './controller.ts';
@@ -69,12 +69,17 @@ export async function runControllers(
   const identity = options.identity ?? processIdentity();
   const follower = { names, process: identity };
   const world = new LogWorld({ log: logs.main, ephemeralLog: logs.ephemeral, resources, follower, logger });
+  const driven = new Map<string, Driven>();
+  const answering = resources.every(isEphemeral)
+    ? undefined
+    : logs.main.answerFollowers(identity, () =>
+        controllers.map((each) => reportOf(each.name, world.position, driven.get(each.name))),
+      );
   await world.filled();
   logger.info({ controllers: names, position: world.position }, 'following the log');
   const stopping = new AbortController();
   // Each controller of the process waits for it.
   setMaxListeners(0, stopping.signal);
-  const leading = new Set<string>();
   const recorders: EventRecorder[] = [];
   const running = controllers.map((controller) => {
     const own = clients.get(controller.name) ?? client;
@@ -88,7 +93,7 @@ export async function runControllers(
       recorder,
       logger: log,
       stopping: stopping.signal,
-      leading,
+      driven,
       identity,
       options,
     });
@@ -98,27 +103,41 @@ export async function runControllers(
     await Promise.all(running);
     const drained = Promise.all(recorders.map((recorder) => recorder.drain()));
     await Promise.race([drained, new Promise((resolve) => setTimeout(resolve, DRAIN_EVENTS_MS).unref())]);
+    answering?.();
     await world.close();
     await logs.close?.();
     for (const each of clients.values()) each.close();
     logger.info({ controllers: names }, 'stopped');
   };
   let stopped: Promise<void> | undefined;
-  return { stop: () => (stopped ??= stop()), world, client, leading: () => [...leading] };
+  return { stop: () => (stopped ??= stop()), world, client, leading: () => [...driven.keys()] };
 }
 
 interface OneController extends Omit<ControllerLoopOptions, 'mayAct' | 'leaseLeftMs' | 'signal'> {
   readonly stopping: AbortSignal;
-  /** Names of those that lead. */
-  readonly leading: Set<string>;
+  /** Those that act now, by their names. */
+  readonly driven: Map<string, Driven>;
   /** Of the process: the holder of its Leases. */
   readonly identity: string;
   readonly options: RunOptions;
 }
 
+interface Driven {
+  readonly loop: ControllerLoop;
+  /** Absent where every replica acts. */
+  readonly leader: Leader | undefined;
+}
+
+/** What a controller of this process tells whoever asks how far it is. */
+function reportOf(name: string, seen: number, driven: Driven | undefined): FollowerReport {
+  // One that was paused may find out only by its clock that it leads no more.
+  if (!driven || driven.leader?.mayAct() === false) return { name, role: 'standby', seen };
+  return { name, ...(driven.leader && { role: 'leads' }), seen, ...driven.loop.progress() };
+}
+
 /** Ends once the stop has been asked for and what ran has ended. */
 async function runOne(one: OneController): Promise<void> {
-  const { controller, client, world, recorder, logger, stopping, leading, identity, options } = one;
+  const { controller, client, world, recorder, logger, stopping, driven, identity, options } = one;
   const drive = async (signal: AbortSignal, leader?: Leader): Promise<void> => {
     // Only the stop is gentle: where the lead is lost, everything ends at once.
     const lost = new AbortController();
@@ -133,13 +152,13 @@ async function runOne(one: OneController): Promise<void> {
       lease: leader && { name: controller.name, holder: identity },
       signal: lost.signal,
     });
-    leading.add(controller.name);
+    driven.set(controller.name, { loop, leader });
     await controller.start?.({ client, world, enqueue: (key) => loop.enqueue(key), signal });
     loop.start();
     await ended(signal);
     if (!stopping.aborted) lost.abort();
     await loop.stop();
-    leading.delete(controller.name);
+    driven.delete(controller.name);
   };
   if (options.leaderElection === false || controller.scope === 'node') return drive(stopping);
   const times = options.leaseTimes ?? KUBERNETES_LEASE_TIMES;

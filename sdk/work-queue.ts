@@ -8,6 +8,8 @@ import { keyText } from './object-store.ts';
 const FIRST_BACK_OFF_MS = 5;
 export const MAX_BACK_OFF_MS = 5 * 60_000;
 const MAX_TIMER_MS = 2 ** 31 - 1;
+/** Of the log. */
+export const FIRST_SEQUENCE = 1;
 
 export interface Work {
   readonly key: ObjectKey;
@@ -23,9 +25,21 @@ export type Outcome =
   | { readonly kind: 'again' }
   | { readonly kind: 'failed'; readonly maxBackOffMs?: number };
 
+/** How much of what brought keys here has been answered. */
+export interface Progress {
+  /** The oldest sequence that brought a key which has not been worked on since with success; absent: there is none. */
+  readonly owes?: number;
+  /** Keys that failed when they were last tried. */
+  readonly failing: number;
+}
+
 interface Entry {
   readonly key: ObjectKey;
   triggers: number[];
+  /** The oldest sequence that brought the key since its last attempt began; infinite: none did. */
+  owes: number;
+  /** The same, of what the attempt that runs is to answer. */
+  owesAtWork: number;
   waiting: boolean;
   running: boolean;
   failures: number;
@@ -58,10 +72,19 @@ export class WorkQueue {
   add(key: ObjectKey, trigger?: number): void {
     if (this.#stopped) return;
     const entry = this.#entry(key);
-    if (trigger !== undefined && !entry.triggers.includes(trigger)) {
-      entry.triggers.push(trigger);
+    if (trigger !== undefined) {
+      entry.owes = Math.min(entry.owes, trigger);
+      if (!entry.triggers.includes(trigger)) entry.triggers.push(trigger);
       if (entry.triggers.length > MAX_CAUSES) entry.triggers.shift();
     }
+    this.#enqueue(entry);
+  }
+
+  /** For a key of which nobody here knows what has been answered: everything is owed. */
+  addUnknown(key: ObjectKey): void {
+    if (this.#stopped) return;
+    const entry = this.#entry(key);
+    entry.owes = FIRST_SEQUENCE;
     this.#enqueue(entry);
   }
 
@@ -79,6 +102,17 @@ export class WorkQueue {
     return this.#line.length - this.#head + this.#running;
   }
 
+  /** Looks at every key that waits, runs or is to come again. */
+  progress(): Progress {
+    let owes = Infinity;
+    let failing = 0;
+    for (const entry of this.#entries.values()) {
+      owes = Math.min(owes, entry.owes, entry.owesAtWork);
+      if (entry.failures > 0) failing++;
+    }
+    return { ...(owes !== Infinity && { owes }), failing };
+  }
+
   #entry(key: ObjectKey): Entry {
     const id = keyText(key);
     const known = this.#entries.get(id);
@@ -86,6 +120,8 @@ export class WorkQueue {
     const entry: Entry = {
       key,
       triggers: [],
+      owes: Infinity,
+      owesAtWork: Infinity,
       waiting: false,
       running: false,
       failures: 0,
@@ -134,6 +170,8 @@ export class WorkQueue {
     entry.timer = undefined;
     const triggers = entry.triggers;
     entry.triggers = [];
+    entry.owesAtWork = entry.owes;
+    entry.owes = Infinity;
     const outcome = await this.#options.work({ key: entry.key, triggers, failures: entry.failures });
     this.#running--;
     entry.running = false;
@@ -142,7 +180,11 @@ export class WorkQueue {
       return;
     }
     // What led here is still unanswered.
-    if (outcome.kind !== 'done') entry.triggers = [...new Set([...triggers, ...entry.triggers])].slice(-MAX_CAUSES);
+    if (outcome.kind !== 'done') {
+      entry.triggers = [...new Set([...triggers, ...entry.triggers])].slice(-MAX_CAUSES);
+      entry.owes = Math.min(entry.owes, entry.owesAtWork);
+    }
+    entry.owesAtWork = Infinity;
     if (outcome.kind === 'failed') {
       entry.failures++;
       // Doubled from what the last failure cost, not from how many there were: who waited out an outage in short steps does not wait for minutes over the first error after it.

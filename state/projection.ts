@@ -2,9 +2,10 @@
  * The projection: follows the event log from its own cursor and writes it into PostgreSQL in log order, batch by batch, the cursor in the same transaction. `reckon run projection` calls
  * `runProjection`, in as many processes as one likes: one writes, the others wait warm for its lock. `reckon projection rebuild` calls `rebuildProjection`.
  */
+import { randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type pg from 'pg';
-import type { LogReader } from '../event-log/event-log.ts';
+import type { FollowerReport, LogReader } from '../event-log/event-log.ts';
 import { newClient } from './database.ts';
 import { Intake } from './projection/intake.ts';
 import { reset } from './projection/reset.ts';
@@ -51,14 +52,49 @@ const IDLE_CHECK_MS = 2_000;
 const MIN_BACKOFF_MS = 100;
 const MAX_BACKOFF_MS = 5_000;
 
+/** As which it is shown among the log's followers. */
+const NAME = 'projection';
+
+/** What a projecting process knows of itself. */
+interface Standing {
+  /** Names it among the log's followers. */
+  readonly process: string;
+  /** It holds the lock, and so is the one that writes. */
+  writes: boolean;
+  /** What has gathered up to here comes next. */
+  seen: number;
+  /** Readers see everything up to here. */
+  done: number;
+  /** Why it does not go on just now. */
+  fault: string | undefined;
+}
+
 /** Runs until the signal. Neither PostgreSQL's nor NATS' absence ends it. */
 export async function runProjection(options: ProjectionOptions): Promise<void> {
+  const standing: Standing = { process: randomUUID(), writes: false, seen: 0, done: 0, fault: undefined };
+  const stopAnswering = options.log.answerFollowers(standing.process, () => [reportOf(standing)]);
+  try {
+    await projectAlways(options, standing);
+  } finally {
+    stopAnswering();
+  }
+}
+
+const reportOf = ({ writes, seen, done, fault }: Standing): FollowerReport => ({
+  name: NAME,
+  role: writes ? 'leads' : 'standby',
+  seen: Math.max(seen, done),
+  ...(seen > done && { owes: done + 1 }),
+  ...(fault !== undefined && { fault }),
+});
+
+async function projectAlways(options: ProjectionOptions, standing: Standing): Promise<void> {
   const { signal, logger } = options;
   let backoffMs = MIN_BACKOFF_MS;
   while (!signal.aborted) {
     const startedMs = performance.now();
     try {
-      await projectOnce(options);
+      await projectOnce(options, standing);
     } catch (error) {
       if (signal.aborted) return;
       if (error instanceof CursorMovedError) {
@@ -67,10 +103,8 @@ export async function runProjection(options: ProjectionOptions): Promise<void> {
         continue;
       }
       if (performance.now() - startedMs > MAX_BACKOFF_MS) backoffMs = MIN_BACKOFF_MS;
-      logger.warn(
-        { error: error instanceof Error ? error.message : String(error), backoffMs },
-        'projection interrupted, trying again',
-      );
+      standing.fault = error instanceof Error ? error.message : String(error);
+      logger.warn({ error: standing.fault, backoffMs }, 'projection interrupted, trying again');
       await sleep(backoffMs * (0.5 + Math.random()), undefined, { signal }).catch(() => undefined);
       backoffMs = Math.min(backoffMs * 2, MAX_BACKOFF_MS);
     }
@@ -78,7 +112,7 @@ export async function runProjection(options: ProjectionOptions): Promise<void> {
 }
 
 /** One session: connect, wait for the lock, agree with the log, follow. Always ends by throwing, or by the signal. */
-async function projectOnce(options: ProjectionOptions): Promise<void> {
+async function projectOnce(options: ProjectionOptions, standing: Standing): Promise<void> {
   const { databaseUrl, log, logger, signal } = options;
   const client = newClient({
     databaseUrl,
@@ -90,7 +124,9 @@ async function projectOnce(options: ProjectionOptions): Promise<void> {
   client.on('end', () => lost.abort(new Error('the connection to PostgreSQL was closed')));
   try {
     await client.connect();
+    standing.fault = undefined;
     await waitForLock(client, signal);
+    standing.writes = true;
     // What a crash of PostgreSQL could lose is the newest batches together with their cursor, and the log has them.
     await client.query('set synchronous_commit = off');
     const onUnreadable = (sequence: number, reason: string): void =>
@@ -107,12 +143,13 @@ async function projectOnce(options: ProjectionOptions): Promise<void> {
         cursor = await reset(log, writer, cursor, inner);
       }
       logger.info({ position: cursor.position }, 'projection follows the log');
-      await follow({ ...options, signal: inner }, writer, cursor, onUnreadable);
+      await follow({ ...options, signal: inner }, { writer, from: cursor, standing, onUnreadable });
       signal.throwIfAborted();
       lost.signal.throwIfAborted();
       await sleep(MIN_BACKOFF_MS, undefined, { signal });
     }
   } finally {
+    standing.writes = false;
     await client.end().catch(() => undefined);
   }
 }
@@ -120,15 +157,22 @@ async function projectOnce(options: ProjectionOptions): Promise<void> {
 /** Follows until the signal, or until the log says that it cannot go on from where the projection stands. */
 async function follow(
   options: ProjectionOptions,
-  writer: ProjectionWriter,
-  from: Cursor,
-  onUnreadable: (sequence: number, reason: string) => void,
+  session: {
+    writer: ProjectionWriter;
+    from: Cursor;
+    standing: Standing;
+    onUnreadable: (sequence: number, reason: string) => void;
+  },
 ): Promise<void> {
   const { log, signal } = options;
+  const { writer, from, standing, onUnreadable } = session;
   const stop = new AbortController();
   const inner = AbortSignal.any([signal, stop.signal]);
-  const intake = new Intake(log.follow({ from: { after: resumeAt(from) }, signal: inner, onUnreadable }), inner);
+  const follower = { names: [NAME], process: standing.process };
+  const followed = log.follow({ from: { after: resumeAt(from) }, follower, signal: inner, onUnreadable });
+  const intake = new Intake(followed, inner, (position) => (standing.seen = position));
   let cursor = from;
+  standing.seen = standing.done = cursor.position;
   let lastBatchMs = -Infinity;
   try {
     while (!signal.aborted) {
@@ -139,6 +183,7 @@ async function follow(
       lastBatchMs = performance.now();
       if (batch.records.length === 0 && batch.position <= cursor.position) continue;
       cursor = await writer.write(cursor, batch.records, Math.max(batch.position, cursor.position));
+      standing.done = cursor.position;
       options.onPosition?.(cursor.position);
     }
   } finally {

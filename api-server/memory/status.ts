@@ -1,9 +1,9 @@
 /**
- * How far each follower of the log has come: every API server, every controller by its name, the projection. Followers are asked of the log's server, which counts what it has sent each; nobody publishes anything. Asked for under
+ * How far each follower of the log has come: every API server, every controller by its name, the projection. They are asked, and answer from memory; nobody publishes anything unasked. Asked for under
  * `/apis/log.reckon.dev/v1/status`; see `questions.ts`.
  */
+import type { Follower } from '../../event-log/event-log.ts';
 import type { Call } from '../call.ts';
-import { StatusError } from '../errors.ts';
 import { sendJson } from '../respond.ts';
 import { decode, entryId } from '../store/entry.ts';
 import { MEMORY_API_VERSION } from './history.ts';
@@ -11,67 +11,73 @@ import { MEMORY_API_VERSION } from './history.ts';
 interface Following {
   readonly name: string;
   /** Which of several processes of that name. */
-  readonly process?: string;
-  /** Everything up to here is in; absent when it cannot be asked. */
-  readonly position?: number;
-  /** Records that are there for it and that it does not have yet. */
-  readonly lag?: number;
-  /** Of controllers of which one leads: it is this one. */
-  readonly leading?: true;
+  readonly process: string;
+  /** Of several that could act, the one that does, or one that waits to; absent where all act. */
+  readonly role?: 'leads' | 'standby';
+  /** Everything that concerns it up to here has reached it. */
+  readonly seen: number;
+  /** And has been dealt with at least once; absent for who waits to lead, and for who does not answer. */
+  readonly done?: number;
+  /** How many revisions it is behind: with its work, or, where it has none, with what has reached it. */
+  readonly lag: number;
+  /** Keys that failed when they were last tried. */
+  readonly failing?: number;
+  /** It was asked and did not answer; `seen` is what was sent to it. */
+  readonly unreachable?: true;
+  /** Why it does not go on just now. */
   readonly fault?: string;
 }
 
 /** Where controllers' Leases stand. */
 const LEASE_NAMESPACE = 'kube-system';
-const SILENT = 'silent: it does not ask the log for more';
 
 export async function status(call: Call): Promise<void> {
   const { definition, services } = call;
   await services.store.current(definition);
-  const { position } = services.store.stream(definition);
-  const [followers, recorded] = await Promise.all([followersOf(call), projectionOf(call, position)]);
+  const stream = services.store.stream(definition);
+  const revision = stream.position;
+  const followers = await stream.followers();
+  const present = followers.filter((follower) => !isSucceeded(call, follower, followers));
   sendJson(call, 200, {
     kind: 'ClusterStatus',
     apiVersion: MEMORY_API_VERSION,
-    revision: position,
-    followers: [...followers, recorded] satisfies readonly Following[],
+    revision,
+    followers: present.map((follower) => toFollowing(call, follower, revision)).sort(byName),
   });
 }
 
-async function followersOf(call: Call): Promise<Following[]> {
-  const { definition, services } = call;
-  const all = (await services.store.stream(definition).followers()).flatMap((follower) =>
-    follower.names.map((name) => ({ ...follower, name })),
-  );
-  // What a process that has ended was sent is remembered for a while.
-  const alive = all.filter(
-    ({ name, isListening }) => isListening || !all.some((other) => other.name === name && other.isListening),
-  );
-  return alive
-    .map(({ name, process, position, pending, isListening }) => ({
-      name,
-      process,
-      position,
-      lag: pending,
-      ...(holderOf(call, name) === process && { leading: true as const }),
-      ...(!isListening && { fault: SILENT }),
-    }))
-    .sort((a, b) => (a.name < b.name ? -1 : a.name > b.name ? 1 : 0));
+/** A process that has ended is remembered for a while. It counts no more once another answers under its name, unless it still holds the Lease. */
+function isSucceeded(call: Call, one: Follower, all: readonly Follower[]): boolean {
+  if (one.answers || one.isListening || holderOf(call, one.name) === one.process) return false;
+  return all.some(({ name, answers }) => name === one.name && answers);
 }
 
+function toFollowing(call: Call, follower: Follower, revision: number): Following {
+  const { name, process, seen, done, failing, answers, fault } = follower;
+  // Of one that does not answer the Lease tells whether it leads.
+  const role = answers ? follower.role : roleByLease(holderOf(call, name), process);
+  return {
+    name,
+    process,
+    ...(role && { role }),
+    seen,
+    ...(done !== undefined && { done }),
+    lag: Math.max(0, revision - (done ?? seen)),
+    ...(failing > 0 && { failing }),
+    ...(!answers && { unreachable: true as const }),
+    ...(fault !== undefined && { fault }),
+  };
+}
+
+const roleByLease = (holder: string | undefined, process: string): Following['role'] =>
+  holder === undefined ? undefined : holder === process ? 'leads' : 'standby';
+
+/** Undefined where there is no such Lease: nobody elects. */
 function holderOf({ services }: Call, lease: string): string | undefined {
   const leases = services.registry.byResource('coordination.k8s.io', 'v1', 'leases');
   const entry = leases && services.store.cache(leases).get(entryId({ namespace: LEASE_NAMESPACE, name: lease }));
   return entry && (decode(entry)['spec'] as { holderIdentity?: string } | undefined)?.holderIdentity;
 }
 
-function projectionOf({ services }: Call, newest: number): Promise<Following> {
-  const recorded = services.past?.recordedUpTo() ?? Promise.reject(new Error('this API server has no database'));
-  return recorded.then<Following, Following>(
-    (reached) => ({ name: 'projection', position: reached, lag: Math.max(0, newest - reached) }),
-    (error: Error) => {
-      if (error instanceof StatusError && error.code !== 503) throw error;
-      return { name: 'projection', fault: error.message };
-    },
-  );
-}
+const byName = (one: Following, other: Following): number =>
+  one.name < other.name ? -1 : one.name > other.name ? 1 : 0;

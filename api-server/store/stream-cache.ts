@@ -86,6 +86,11 @@ export class StreamCache {
     const { log, follower, signal, logger } = this.#options;
     const onUnreadable = (sequence: number, reason: string) =>
       logger.error({ sequence, reason }, 'record is unreadable and was passed over');
+    if (follower) {
+      const { names, process } = follower;
+      const stop = log.answerFollowers(process, () => names.map((name) => ({ name, seen: this.#position })));
+      signal.addEventListener('abort', stop, { once: true });
+    }
     for await (const followed of log.follow({ from: 'snapshot', follower, signal, onUnreadable })) {
       if (followed.kind === 'reset') this.#reset();
       await this.#apply(followed);

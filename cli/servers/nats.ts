@@ -6,6 +6,7 @@ import { existsSync } from 'node:fs';
 import { mkdir, rename, writeFile } from 'node:fs/promises';
 import { connect } from 'node:net';
 import path from 'node:path';
+import { followerSubjects } from '../../event-log/followers.ts';
 import {
   accountJwts,
   CONSUMER_SERVICE,
@@ -67,6 +68,8 @@ const keysRequests = [
   `$JS.API.CONSUMER.*.*.${keysStream}.>`,
 ];
 
+const { question, answers } = followerSubjects();
+
 const answersTo = (user: string): string => `_INBOX.${user}.>`;
 
 /** A writer's answers come to a subject of its own, which no reader may listen to: wrapped keys are among them. */
@@ -74,14 +77,14 @@ export function rightsOf({ user, may }: Pick<NatsUser, 'user' | 'may'>, writer: 
   switch (may) {
     case 'writer':
       return {
-        publish: { allow: ['reckon.>', '$JS.>', '_R_.>'] },
-        subscribe: { allow: [answersTo(user), `${CONSUMER_SERVICE}.>`] },
+        publish: { allow: ['reckon.>', '$JS.>', '_R_.>', question, `${answers}.*`] },
+        subscribe: { allow: [answersTo(user), `${CONSUMER_SERVICE}.>`, question, `${answers}.*`] },
       };
     case 'reader':
       // No plain subscription to the subjects: that would show records before they are durable.
       return {
-        publish: { allow: readerRequests, deny: keysRequests },
-        subscribe: { allow: ['_INBOX.>'], deny: [answersTo(writer)] },
+        publish: { allow: [...readerRequests, `${answers}.*`], deny: keysRequests },
+        subscribe: { allow: ['_INBOX.>', question], deny: [answersTo(writer)] },
       };
     case 'everything':
       return { publish: { allow: ['>'] }, subscribe: { allow: ['>'] } };

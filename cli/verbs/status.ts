@@ -9,14 +9,19 @@ export interface ClusterStatus {
 
 export interface Following {
   readonly name: string;
-  readonly process?: string;
-  readonly position?: number;
-  readonly lag?: number;
-  readonly leading?: true;
+  readonly process: string;
+  readonly role?: 'leads' | 'standby';
+  readonly seen: number;
+  readonly done?: number;
+  readonly lag: number;
+  readonly failing?: number;
+  readonly unreachable?: true;
   readonly fault?: string;
 }
 
 export const STATUS = '/apis/log.reckon.dev/v1/status';
+const HEADINGS = ['FOLLOWER', 'SEEN', 'DONE', 'LAG', 'STATE'];
+const ROLES = { leads: 'leads', standby: 'waits to lead' };
 
 export const status: Verb = {
   summary: 'how far each follower of the log has come: API servers, controllers, the projection',
@@ -30,14 +35,21 @@ export const status: Verb = {
     screen.write(`The log stands at revision ${revision}.`);
     const rows = followers.map((follower) => [
       follower.name,
-      follower.position === undefined ? '-' : String(follower.position),
-      follower.lag === undefined ? '-' : String(follower.lag),
+      String(follower.seen),
+      follower.done === undefined ? '-' : String(follower.done),
+      String(follower.lag),
       stateOf(follower),
     ]);
-    for (const line of columns([['FOLLOWER', 'POSITION', 'LAG', 'STATE'], ...rows])) screen.write(line);
+    for (const line of columns([HEADINGS, ...rows])) screen.write(line);
   },
 };
 
-function stateOf({ fault, lag, leading }: Following): string {
-  return `${fault ?? (lag === 0 ? 'up to date' : 'behind')}${leading ? ', leads' : ''}`;
+function stateOf({ role, lag, failing = 0, unreachable, fault }: Following): string {
+  const states = [
+    unreachable ? 'unreachable' : (fault ?? (failing > 0 ? keysFail(failing) : lag === 0 ? 'up to date' : 'at work')),
+    ...(role ? [ROLES[role]] : []),
+  ];
+  return states.join(', ');
 }
+
+export const keysFail = (count: number): string => (count === 1 ? '1 key fails' : `${count} keys fail`);

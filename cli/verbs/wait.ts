@@ -1,6 +1,6 @@
-/** `reckon wait`: until followers of the log have come to a revision, such as the one that a write was answered with. */
+/** `reckon wait`: until followers of the log have dealt with everything up to a revision, such as the one that a write was answered with. */
 import { setTimeout as sleep } from 'node:timers/promises';
-import { STATUS, type ClusterStatus, type Following } from './status.ts';
+import { keysFail, STATUS, type ClusterStatus, type Following } from './status.ts';
 import type { Verb } from './verb.ts';
 import { UsageError } from './words.ts';
 
@@ -9,7 +9,7 @@ const DEFAULT_TIMEOUT = '60s';
 const UNIT_MS: Readonly<Record<string, number>> = { ms: 1, s: 1_000, m: 60_000, h: 3_600_000 };
 
 export const wait: Verb = {
-  summary: 'until controllers, API servers or the projection have seen a revision',
+  summary: 'until controllers, API servers or the projection have dealt with a revision',
   usage: 'reckon wait --revision <number> [--seen-by <follower>,…] [--timeout 60s] [-o json]',
   examples: [
     'reckon wait --revision 1234                             all that `reckon status` lists',
@@ -29,25 +29,29 @@ export const wait: Verb = {
       const missing = names.flatMap((name) => whyNot(name, followers, revision) ?? []);
       if (missing.length === 0) {
         if (words.text('output') === 'json') screen.write(JSON.stringify({ revision, seenBy: names }, undefined, 2));
-        else screen.write(`Revision ${revision} has been seen by ${names.join(', ')}.`);
+        else screen.write(`Revision ${revision} has been dealt with by ${names.join(', ')}.`);
         return;
       }
       if (Date.now() >= endMs) {
         const beyond = revision > newest ? `; the newest revision is ${newest}` : '';
-        throw new Error(`Revision ${revision} has not been seen by all: ${missing.join(', ')}${beyond}.`);
+        throw new Error(`Revision ${revision} has not been dealt with by all: ${missing.join(', ')}${beyond}.`);
       }
       await sleep(POLL_MS);
     }
   },
 };
 
-/** Where one of several leads it is the one that counts; undefined when all that count have come so far. */
+/** Who waits to lead does not count; undefined when all that count have come so far. */
 function whyNot(name: string, followers: readonly Following[], revision: number): string | undefined {
   const named = followers.filter((follower) => follower.name === name);
   if (named.length === 0) return `nobody follows as ${name}`;
-  const leading = named.filter((follower) => follower.leading);
-  const behind = (leading.length > 0 ? leading : named).find(({ position = 0 }) => position < revision);
-  return behind && `${name} is at ${behind.position ?? 'no known revision'}`;
+  const acting = named.filter(({ role }) => role !== 'standby');
+  if (acting.length === 0)
+    return `nobody leads ${name}${named.flatMap(({ fault }) => (fault ? ` (${fault})` : [])).join('')}`;
+  const behind = acting.find(({ done = 0 }) => done < revision);
+  if (behind?.done === undefined) return behind && `${name} is unreachable`;
+  const why = behind.fault ?? (behind.failing === undefined ? undefined : keysFail(behind.failing));
+  return `${name} is at ${behind.done}${why === undefined ? '' : ` (${why})`}`;
 }
 
 function durationOf(text: string): number {

@@ -15,6 +15,7 @@ const MAX_GATHERED_BYTES = 16 * 1024 * 1024;
 export class Intake {
   /** Settles (never rejects) when the follower has been left. */
   readonly closed: Promise<void>;
+  readonly #onGathered: (position: number) => void;
   #gathered: Followed[] = [];
   #records = 0;
   #bytes = 0;
@@ -22,7 +23,8 @@ export class Intake {
   #wakeReader: () => void = () => undefined;
   #wakeFollower: () => void = () => undefined;
 
-  constructor(source: AsyncIterable<Followed>, signal: AbortSignal) {
+  constructor(source: AsyncIterable<Followed>, signal: AbortSignal, onGathered: (position: number) => void) {
+    this.#onGathered = onGathered;
     this.closed = this.#gather(source, signal);
   }
 
@@ -61,6 +63,7 @@ export class Intake {
           break;
         }
         this.#gathered.push(followed);
+        this.#onGathered(followed.position);
         this.#records += followed.records.length;
         for (const record of followed.records) this.#bytes += record.object.byteLength;
         this.#wakeReader();

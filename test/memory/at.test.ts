@@ -5,7 +5,8 @@ import t from 'tap';
 import { parseMoment } from '../../api-server/memory/moment.ts';
 import { startApi, type Json } from '../api-server/api.ts';
 import { expectedList, KINDS, NAMESPACES, randomFrom, writeHistory, type Step } from './random-history.ts';
-import { startWithPast } from './stage.ts';
+import { until } from '../harness/until.ts';
+import { projectBeside, startWithPast } from './stage.ts';
 
 const WRITES = 200;
 const MOMENTS = 40;
@@ -129,14 +130,24 @@ t.test('without a database the past is unavailable, and says so', async (t) => {
 });
 
 t.test('while PostgreSQL is down the present is answered, and the past is 503', async (t) => {
-  const api = await startApi(t, { databaseUrl: 'postgres://nobody:nothing@127.0.0.1:1/none' });
+  const databaseUrl = 'postgres://nobody:nothing@127.0.0.1:1/none';
+  const api = await startApi(t, { databaseUrl });
   t.equal((await api.get('/api/v1/namespaces/default')).status, 200);
   for (const at of ['now', '1', '1s']) t.equal((await api.get(`/api/v1/namespaces/default?at=${at}`)).status, 503, at);
   const root = '/apis/log.reckon.dev/v1';
   t.equal((await api.get(`${root}/history/core/namespaces/default`)).status, 503);
   const status = await api.get(`${root}/status`);
   t.equal(status.status, 200);
-  t.match(status.body.followers[1], { name: 'projection', fault: /database/ });
+  t.strictSame(
+    status.body.followers.map(({ name }: Json) => name),
+    ['api-server'],
+    'who is not there does not follow',
+  );
+  await projectBeside(t, api, databaseUrl);
+  await until('the projection to say why it does not go on', async () => {
+    const { followers } = (await api.get(`${root}/status`)).body;
+    return followers.some(({ name, role, fault }: Json) => name === 'projection' && role === 'standby' && fault);
+  });
 });
 
 t.test('a moment is read as it was written', async (t) => {

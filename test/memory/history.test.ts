@@ -217,7 +217,7 @@ t.test('history and differences', async (t) => {
       body.followers.map(({ name }: Json) => name),
       ['api-server', 'projection'],
     );
-    t.ok(body.followers[1].position > 0);
+    t.ok(body.followers[1].done > 0);
   });
 });
 

@@ -14,19 +14,23 @@ export async function startWithPast(t: Teardown): Promise<Stage> {
   const own = await servers(t);
   const { natsUrl, prefix } = own;
   const api = await startApi(t, { natsUrl, prefix, databaseUrl: own.databaseUrlAs('reckon_reader') });
+  await projectBeside(t, api, own.databaseUrlAs('reckon_projection'));
+  return { api, servers: own };
+}
+
+/** A projection of the API server's log. */
+export async function projectBeside(
+  t: Teardown,
+  { natsUrl, prefix }: Pick<Api, 'natsUrl' | 'prefix'>,
+  databaseUrl: string,
+): Promise<void> {
   const logger = pino({ level: process.env['RECKON_TEST_LOG'] ?? 'silent' }, pino.destination(2));
   const log = await openLogReader({ url: natsUrl, prefix, stream: 'log', logger });
   const ending = new AbortController();
-  const running = runProjection({
-    databaseUrl: own.databaseUrlAs('reckon_projection'),
-    log,
-    signal: ending.signal,
-    logger,
-  });
+  const running = runProjection({ databaseUrl, log, signal: ending.signal, logger });
   t.teardown(async () => {
     ending.abort();
     await running.catch(() => undefined);
     await log.close();
   });
-  return { api, servers: own };
 }

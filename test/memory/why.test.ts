@@ -5,7 +5,9 @@
 import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { connect, jwtAuthenticator, type NatsConnection } from 'nats';
 import t from 'tap';
+import type { Login } from '../../cli/instance.ts';
 import { runCommand, type CommandResult } from '../../cli/set-up/command.ts';
 import { momentWord } from '../../cli/verbs/words.ts';
 import type { Json } from '../api-server/api.ts';
@@ -161,23 +163,56 @@ t.test('a user asks at the terminal', async (t) => {
 
   await t.test('every follower of the log, and waiting for those who act on a write', async (t) => {
     const { followers, revision } = await json('status');
-    const leading = followers.filter((follower: Json) => follower.leading).map(({ name }: Json) => name);
+    const leading = followers.filter((follower: Json) => follower.role === 'leads').map(({ name }: Json) => name);
     for (const name of ['deployments', 'replicasets', 'scheduler', 'endpointslices', 'garbagecollector', 'namespaces'])
       t.ok(leading.includes(name), name);
     for (const name of ['api-server', 'pods', 'projection'])
       t.ok(
-        followers.some((follower: Json) => follower.name === name && follower.position > revisions.created),
+        followers.some((follower: Json) => follower.name === name && follower.done > revisions.created),
         name,
       );
-    t.ok(followers.every(({ position, lag }: Json) => position <= revision + 50 && lag >= 0));
+    t.ok(followers.every(({ seen, done, lag }: Json) => done <= seen && seen <= revision + 50 && lag >= 0));
     const scaled = await reckon.kubectl(`get deploy web -n shop -o jsonpath={.metadata.resourceVersion}`);
     const seen = await say('wait', '--revision', scaled, '--seen-by', 'deployments,projection');
-    t.match([seen.code, seen.stdout], [0, new RegExp(`Revision ${scaled} has been seen by deployments, projection`)]);
+    t.match(
+      [seen.code, seen.stdout],
+      [0, new RegExp(`Revision ${scaled} has been dealt with by deployments, projection`)],
+    );
     t.equal((await say('wait', '--revision', scaled)).code, 0, 'by everybody');
     const never = await say('wait', '--revision', '99999999', '--seen-by', 'deployments,cooks', '--timeout', '300ms');
     t.equal(never.code, 1);
     t.match(never.stderr, /deployments is at \d+, nobody follows as cooks; the newest revision is \d+/);
     t.equal((await say('wait')).code, 2);
+  });
+
+  await t.test('no follower says anything unasked, and only the API server may ask', async (t) => {
+    const { apiServer, reader } = reckon.instance.credentials.nats;
+    const as = async ({ user, password }: Login, name: string): Promise<NatsConnection> => {
+      const connection = await connect({
+        servers: `127.0.0.1:${reckon.instance.settings.ports.nats}`,
+        authenticator: jwtAuthenticator(user, Buffer.from(password)),
+        inboxPrefix: `_INBOX.${name}`,
+        noAsyncTraces: true,
+      });
+      t.teardown(() => connection.close());
+      return connection;
+    };
+    const [question, answers] = ['reckon-followers.question', 'reckon-followers.answer.*'];
+    const server = await as(apiServer, 'reckon-api-server');
+    let heard = 0;
+    for (const subject of [question, answers])
+      server.subscribe(subject, { callback: (error) => void (error ? t.fail(error.message) : heard++) });
+    await server.flush();
+    await sleep(500);
+    t.equal(heard, 0);
+    await json('status');
+    t.ok(heard > 4, `a question, and an answer of every process: ${heard}`);
+    const other = await as(reader, 'reckon-reader');
+    await t.rejects(other.request(question, '', { timeout: 3_000 }), /permissions/i);
+    const overheard = async (): Promise<void> => {
+      for await (const message of other.subscribe(answers)) t.fail(message.subject);
+    };
+    await t.rejects(overheard(), /permissions/i);
   });
 
   await t.test('what goes wrong is explained, after its Events are gone', async (t) => {

@@ -66,6 +66,39 @@ t.test('triggers are bounded, the newest are kept, and a failed attempt keeps th
   await queue.stop();
 });
 
+t.test('what brought a key is owed until the key has been worked on since, with success', async (t) => {
+  let end: (outcome: Outcome) => void = () => undefined;
+  const { queue, done } = recorder(() => new Promise<Outcome>((resolve) => (end = resolve)), 1);
+  const began = (count: number): Promise<void> => untilTrue(() => done.length === count);
+  queue.add(key('a'), 7);
+  queue.add(key('b'), 9);
+  t.strictSame(queue.progress(), { owes: 7, failing: 0 }, 'at work');
+  queue.add(key('a'), 11);
+  end({ kind: 'done' });
+  await began(2);
+  t.strictSame(queue.progress(), { owes: 9, failing: 0 }, 'what came while it ran is owed, but 9 is older');
+  end({ kind: 'failed' });
+  await began(3);
+  t.strictSame(queue.progress(), { owes: 9, failing: 1 }, 'a failure answers nothing');
+  end({ kind: 'again' });
+  await began(4);
+  t.strictSame(queue.progress(), { owes: 9, failing: 1 });
+  end({ kind: 'done' });
+  await began(5);
+  t.strictSame(queue.progress(), { owes: 11, failing: 0 });
+  end({ kind: 'done', requeueAfterMs: 60_000 });
+  await untilTrue(() => queue.size === 0);
+  t.strictSame(queue.progress(), { failing: 0 }, 'who comes again later owes nothing');
+  queue.add(key('b'));
+  t.strictSame(queue.progress(), { failing: 0 }, 'nor does what no record brought');
+  queue.addUnknown(key('b'));
+  t.strictSame(queue.progress(), { owes: 1, failing: 0 });
+  end({ kind: 'done' });
+  await began(7);
+  end({ kind: 'done' });
+  await queue.stop();
+});
+
 t.test('failures back off further each time up to the cap; success forgets them; a change does not wait', async (t) => {
   const { queue, done } = recorder((_work, attempt) =>
     attempt <= 6 ? { kind: 'failed', maxBackOffMs: 40 } : { kind: 'done' },
