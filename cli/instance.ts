@@ -306,10 +306,12 @@ async function writePair(home: string, name: string, pair: KeyAndCertificate): P
 
 // --- Where the servers are ----------------------------------------------------------------------------------------------------------------------------------------
 
-/** With the login in it; NATS_URL wins. */
+/** With the login in it; NATS_URL wins, and of those who only follow the log, NATS_READER_URL. */
 export function natsUrl(instance: Instance, who: NatsRole): string {
   const { user, password } = instance.credentials.nats[who];
-  return process.env['NATS_URL'] || `nats://${user}:${password}@${loopback}:${instance.settings.ports.nats}`;
+  const given = process.env['NATS_URL'];
+  if (given) return (who === 'reader' && process.env['NATS_READER_URL']) || given;
+  return `nats://${user}:${password}@${loopback}:${instance.settings.ports.nats}`;
 }
 
 /** With the role's login in it; DATABASE_URL wins. */

@@ -6,14 +6,14 @@ import { spawn } from 'node:child_process';
 import { readFile, rm, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { connect, credsAuthenticator, jwtAuthenticator, type JsMsg, type NatsConnection } from 'nats';
+import { connect, credsAuthenticator, jwtAuthenticator } from 'nats';
 import t, { type Test } from 'tap';
 import { natsUrl } from '../../cli/instance.ts';
-import { runCommand, type CommandResult } from '../../cli/set-up/command.ts';
 import { openDurables } from '../../event-log/durables.ts';
 import { trim } from '../../event-log/trim.ts';
 import type { Json } from '../api-server/api.ts';
 import { startReckon, type RunningReckon } from '../harness/start-reckon.ts';
+import { configMap, consumerOf, names, stageOf } from './consumer-stage.ts';
 
 t.setTimeout(240_000);
 
@@ -21,81 +21,8 @@ const main = path.join(import.meta.dirname, '..', '..', 'cli', 'main.js');
 const root = process.env['RECKON_ROOT'] ?? process.cwd();
 const streams = ['RECKON', 'RECKON_EPHEMERAL', 'RECKON_KEYS'];
 
-interface Stage {
-  readonly reckon: RunningReckon;
-  readonly servers: string;
-  /** `reckon …` as a user types it. */
-  say(...words: string[]): Promise<CommandResult>;
-  creds(name: string): string;
-}
-
-interface Consumer {
-  readonly nats: NatsConnection;
-  readonly durable: string;
-  /** Takes what is there, or as many of it, acknowledging. */
-  drain(count?: number): Promise<JsMsg[]>;
-  ask(subject: string, body?: string): Promise<string>;
-}
-
-async function consumerOf(t: Test, stage: Stage, name: string): Promise<Consumer> {
-  const { stdout, stderr } = await stage.say('consumer', 'get', name, '-n', 'shop', '-o', 'json');
-  if (stdout === '') throw new Error(stderr);
-  const { durable } = JSON.parse(stdout).position;
-  const credentials = await readFile(stage.creds(name));
-  const nats = await connect({
-    servers: stage.servers,
-    authenticator: credsAuthenticator(credentials),
-    inboxPrefix: `_INBOX_${durable}`,
-    maxReconnectAttempts: -1,
-    reconnectTimeWait: 200,
-    noAsyncTraces: true,
-  });
-  t.teardown(() => nats.close());
-  const consumer = await nats.jetstream({ apiPrefix: 'RECKON.API' }).consumers.get('RECKON', durable);
-  return {
-    nats,
-    durable,
-    async drain(count = 500) {
-      const got: JsMsg[] = [];
-      const { num_pending: there } = await consumer.info();
-      if (there === 0) return got;
-      for await (const message of await consumer.fetch({ max_messages: Math.min(count, there), expires: 5_000 })) {
-        await message.ackAck();
-        got.push(message);
-      }
-      return got;
-    },
-    ask: async (subject, body = '') => (await nats.request(subject, body, { timeout: 3_000 })).string(),
-  };
-}
-
-const names = (messages: readonly JsMsg[]): string[] =>
-  messages
-    .map(({ subject }) => subject.split('.').slice(3).join('/'))
-    .filter((name) => !name.startsWith('eventconsumers/'));
-
-async function start(t: Test): Promise<Stage> {
-  const reckon = await startReckon(t, { runtime: 'simulated', controllers: [] });
-  const creds = (name: string): string => path.join(reckon.home, `${name}.creds`);
-  const environment = { KUBECONFIG: reckon.kubeconfig };
-  return {
-    reckon,
-    creds,
-    servers: `127.0.0.1:${reckon.instance.settings.ports.nats}`,
-    say: (...words) =>
-      runCommand(process.execPath, [main, ...words], { timeoutMs: 30_000, environment, cwd: reckon.home }),
-  };
-}
-
-const configMap = (name: string, value = '1'): Json => ({
-  apiVersion: 'v1',
-  kind: 'ConfigMap',
-  metadata: { name },
-  data: { value },
-});
-
 t.test('event consumers', async (t) => {
-  const stage = await start(t);
+  const stage = stageOf(await startReckon(t, { runtime: 'simulated', controllers: [] }));
   const { reckon, say } = stage;
   const put = (namespace: string, name: string, value?: string): Promise<string> =>
     reckon.kubectl(`apply -n ${namespace} -f -`, { input: configMap(name, value) });
