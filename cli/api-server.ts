@@ -40,6 +40,7 @@ export async function runApiServer(options: ApiServerOptions): Promise<void> {
     secretsKey: Buffer.from(credentials.secretsKey, 'base64'),
     tokenKey: await tokenKey(instance.home),
     ...(await consumerAccess(instance)),
+    ...replicasFromEnvironment(),
     podAddress: podAddressOf(host, settings.podCidr),
     serviceCidr: settings.serviceCidr,
     nodePortRange: [first, last],
@@ -53,6 +54,14 @@ export async function runApiServer(options: ApiServerOptions): Promise<void> {
 function podAddressOf(host: string, podCidr: string): string {
   if (host === loopback) return addressOf(numberOf(podCidr.split('/')[0] ?? '') + 1);
   return host === '0.0.0.0' || host === '::' ? machineAddress() : host;
+}
+
+/** NATS_REPLICAS: on how many servers of a JetStream cluster each stream stands. Throws with a sentence. */
+function replicasFromEnvironment(): { replicas?: number } {
+  const given = process.env['NATS_REPLICAS'];
+  if (!given) return {};
+  if (!/^[1-5]$/.test(given)) throw new Error(`NATS_REPLICAS: expected a number from 1 to 5, got '${given}'`);
+  return { replicas: Number(given) };
 }
 
 /** RECKON_LOG_LEVEL: `debug`, `info`, `warn`, `error`. */

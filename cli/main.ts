@@ -38,6 +38,8 @@ Flags of api-server
 Environment
   RECKON_HOME       where the instance lives                                                 (default .reckon)
   NATS_URL, DATABASE_URL, DOCKER_HOST   use these instead of what Reckon would start
+  NATS_REPLICAS                         on how many servers of a NATS cluster the log stands
+  NATS_READER_URL                       the same NATS, with the login of those who only follow the log
   RECKON_LOG_LEVEL  debug, info, warn or error                                               (default info)
 
 Examples

@@ -36,9 +36,9 @@ export function parseAnswer<Answer>(message: Msg): Answer {
   return answer;
 }
 
-/** Errors that go away by waiting: no leader yet, a stream that is being recovered, a server that is starting or has no room. */
+/** Errors that go away by waiting: no leader yet, a stream that is being recovered, a server that is starting or has no room, a cluster of which not enough servers are there. */
 export function isPassing(error: JetStreamError): boolean {
-  return error.code === 503 || error.errCode === ERROR.insufficientResources || error.errCode === ERROR.streamOffline;
+  return error.code === 503 || PASSING.has(error.errCode);
 }
 
 /** JetStream's own numbers (server/errors.json). */
@@ -55,7 +55,10 @@ export const ERROR = {
   consumerNotFound: 10014,
   insufficientResources: 10023,
   streamOffline: 10118,
+  noPeers: 10005,
 } as const;
+
+const PASSING: ReadonlySet<number> = new Set([ERROR.insufficientResources, ERROR.streamOffline, ERROR.noPeers]);
 
 export function describe(error: unknown): string {
   return error instanceof Error ? error.message : String(error);

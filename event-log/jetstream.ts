@@ -38,7 +38,7 @@ export interface OpenLogOptions extends ConnectionSettings {
 }
 
 export interface OpenEventLogOptions extends OpenLogOptions {
-  /** Of the streams, where this call creates them; default 1. */
+  /** Of the streams. Absent: 1 of those that this call makes, and of those that are there as many as they have. */
   readonly replicas?: number;
   /** An append settles within this; default 10 s. */
   readonly timeoutMs?: number;

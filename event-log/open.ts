@@ -10,7 +10,7 @@ export function openWithStreams(
 ): Promise<LogConnection> {
   const names = streamNames(settings.prefix);
   return openWhen(settings, (connection, timeoutMs) =>
-    ensureStreams(connection, { names, replicas: settings.replicas ?? 1, timeoutMs }),
+    ensureStreams(connection, { names, replicas: settings.replicas, timeoutMs }),
   );
 }
 

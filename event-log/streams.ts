@@ -23,7 +23,7 @@ export interface StreamInfo {
 }
 
 /** Ours. What is not said here is the server's default. */
-function streamConfigs(names: StreamNames, replicas: number): Record<string, unknown>[] {
+function streamConfigs(names: StreamNames, replicas: number | undefined): Record<string, unknown>[] {
   const { prefix } = names;
   const common = {
     storage: 'file',
@@ -31,7 +31,8 @@ function streamConfigs(names: StreamNames, replicas: number): Record<string, unk
     max_age: 0,
     max_msgs: -1,
     max_bytes: -1,
-    num_replicas: replicas,
+    // Where nobody says how many, those that an operator has given a stream stay.
+    ...(replicas !== undefined && { num_replicas: replicas }),
     allow_direct: false,
   };
   return [
@@ -69,7 +70,7 @@ function streamConfigs(names: StreamNames, replicas: number): Record<string, unk
 /** Creates what is missing and verifies what is there; waits for a server that is still starting. */
 export async function ensureStreams(
   connection: LogConnection,
-  options: { names: StreamNames; replicas: number; timeoutMs: number },
+  options: { names: StreamNames; replicas: number | undefined; timeoutMs: number },
 ): Promise<void> {
   for (const config of streamConfigs(options.names, options.replicas)) {
     await untilReady(connection, options.timeoutMs, () => ensureStream(connection, config));

@@ -84,7 +84,7 @@ async function findNatsServer(): Promise<string> {
   return brought.path;
 }
 
-async function freePort(): Promise<number> {
+export async function freePort(): Promise<number> {
   const server = createServer();
   server.listen(0, '127.0.0.1');
   await once(server, 'listening');

@@ -12,6 +12,8 @@ import type { NatsChild } from './nats-child.ts';
 export interface KillOptions {
   readonly rounds: number;
   readonly seed: number;
+  /** The server, or servers, of whom it works; absent: one, which is killed, paused and stopped. */
+  readonly start?: () => Promise<Disturbed>;
   readonly say?: (line: string) => void;
 }
 
@@ -30,7 +32,18 @@ export interface KillReport {
   readonly faults: readonly string[];
 }
 
+/** Where the log is kept, and what is done to it. */
+export interface Disturbed {
+  readonly url: string;
+  /** Of the streams. */
+  readonly replicas: number;
+  /** One fault, mended when it resolves. Resolves to what was done. */
+  disturb(random: () => number): Promise<string>;
+  remove(): Promise<void>;
+}
+
 const OBJECTS = 40;
+export const PREFIX = 'kills';
 const WORKERS_PER_WRITER = 16;
 const APPEND_TIMEOUT_MS = 6_000;
 const DETACHED_FAULTS = 20;
@@ -44,13 +57,14 @@ interface Operation {
 
 export async function proveKills(options: KillOptions): Promise<KillReport> {
   const random = mulberry32(options.seed);
-  const server = await startNatsChild();
+  const server = await (options.start ?? oneServer)();
   const stage = new Stage(server, random);
   try {
     await stage.open();
     stage.work();
     for (let round = 1; round <= options.rounds; round += 1) {
-      const what = await disturb(server, random);
+      await sleep(200 + random() * 1_300);
+      const what = await server.disturb(random);
       options.say?.(`round ${round}: ${what}; ${stage.summary()}`);
     }
     await sleep(1_500);
@@ -61,8 +75,17 @@ export async function proveKills(options: KillOptions): Promise<KillReport> {
   }
 }
 
+async function oneServer(): Promise<Disturbed> {
+  const server = await startNatsChild();
+  return {
+    url: server.url,
+    replicas: 1,
+    disturb: (random) => disturb(server, random),
+    remove: () => server.remove(),
+  };
+}
+
 async function disturb(server: NatsChild, random: () => number): Promise<string> {
-  await sleep(200 + random() * 1_300);
   const kind = random();
   if (kind < 0.7) {
     await server.kill();
@@ -85,9 +108,8 @@ async function disturb(server: NatsChild, random: () => number): Promise<string>
 
 /** Everybody who writes and follows, and what they were told. */
 class Stage {
-  readonly #server: NatsChild;
+  readonly #server: Disturbed;
   readonly #random: () => number;
-  readonly #prefix = 'kills';
   readonly #operations = new Map<string, Operation>();
   readonly #transactions: string[][] = [];
   /** The newest sequence of each object that somebody was told. */
@@ -102,16 +124,17 @@ class Stage {
   #count = 0;
   #slowestMs = 0;
 
-  constructor(server: NatsChild, random: () => number) {
+  constructor(server: Disturbed, random: () => number) {
     this.#server = server;
     this.#random = random;
   }
 
   async open(): Promise<void> {
-    const options = { url: this.#server.url, prefix: this.#prefix, stream: 'log' as const };
+    const { url, replicas } = this.#server;
+    const options = { url, prefix: PREFIX, stream: 'log' as const };
     this.#writers = [
-      await openEventLog({ ...options, timeoutMs: APPEND_TIMEOUT_MS }),
-      await openEventLog({ ...options, timeoutMs: APPEND_TIMEOUT_MS }),
+      await openEventLog({ ...options, replicas, timeoutMs: APPEND_TIMEOUT_MS }),
+      await openEventLog({ ...options, replicas, timeoutMs: APPEND_TIMEOUT_MS }),
     ];
     this.#reader = await openLogReader(options);
     for (const [name, log] of [
@@ -138,7 +161,7 @@ class Stage {
     this.#stop.abort();
     await Promise.all(this.#workers);
     const reader = this.#reader as LogReader;
-    const last = await reader.lastSequence();
+    const last = await lastOf(reader);
     await this.#untilFollowed(last);
     const records = await readAll(reader, last);
     this.#checkOperations(records);
@@ -341,6 +364,17 @@ function sameState(left: readonly LogRecord[], right: readonly LogRecord[]): boo
   const state = (records: readonly LogRecord[]) =>
     JSON.stringify([...new Map(records.map((record) => [record.key.name, record.sequence]))].sort());
   return state(left) === state(right);
+}
+
+/** A cluster may have to choose a leader first. */
+async function lastOf(reader: LogReader): Promise<number> {
+  for (const deadline = Date.now() + 60_000; ; await sleep(500)) {
+    try {
+      return await reader.lastSequence();
+    } catch (error) {
+      if (Date.now() > deadline) throw error;
+    }
+  }
 }
 
 /** By a consumer that has seen nothing before. */
