@@ -141,8 +141,10 @@ export async function startApiServer(options: ApiServerOptions): Promise<{ port:
       () => undefined,
       (error: Error) => error.message,
     );
-  if (past)
-    startRetention({ ...connection, natsUrl, keys, past, isLive: (uid) => store.hasUid(uid), signal: stopping.signal });
+  const { databaseUrl } = options;
+  const isLive = (uid: string): boolean => store.hasUid(uid);
+  if (past && databaseUrl !== undefined)
+    startRetention({ ...connection, natsUrl, databaseUrl, keys, past, isLive, signal: stopping.signal });
   if (consumers) keepConsumers({ ...consumers, registry, store, logger, signal: stopping.signal });
   const complete = [shelves.log.stream, shelves.ephemeral.stream];
   const readiness = new Map<string, Check>([

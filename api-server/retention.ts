@@ -5,10 +5,12 @@
 import type { Logger } from 'pino';
 import type { SecretKeys } from '../event-log/keys.ts';
 import { DEFAULT_RETENTION_MS, trim } from '../event-log/trim.ts';
+import { whileRecorded } from '../state/trimming.ts';
 import type { Past } from './store/past.ts';
 
 export interface RetentionOptions {
   readonly natsUrl: string;
+  readonly databaseUrl: string;
   readonly prefix?: string;
   readonly keys: SecretKeys;
   readonly past: Past;
@@ -42,16 +44,11 @@ export function startRetention(options: RetentionOptions): void {
 
 /** `unexplained`: keys that the history knew nothing of at the last run, which may belong to a write in flight then. */
 export async function retainOnce(options: RetentionOptions, unexplained: Set<string>): Promise<void> {
-  const { natsUrl, prefix, keys, past, isLive, logger, signal } = options;
+  const { natsUrl, prefix, keys, past, isLive, logger } = options;
   const retentionMs = options.retentionMs ?? DEFAULT_RETENTION_MS;
-  const report = await trim({
-    url: natsUrl,
-    logger,
-    signal,
-    retentionMs,
-    keepAfter: await past.recordedUpTo(),
-    ...(prefix !== undefined && { prefix }),
-  });
+  const report = await whileRecorded(options, (keepAfter, held) =>
+    trim({ url: natsUrl, logger, signal: held, retentionMs, keepAfter, ...(prefix !== undefined && { prefix }) }),
+  );
   if (report.superseded + report.tombstones > 0) logger.info({ ...report }, 'trimmed the log');
   for (const uid of (await keys.all()).keys()) {
     if (isLive(uid)) continue;

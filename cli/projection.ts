@@ -1,7 +1,7 @@
 /** `reckon projection rebuild`: projects the log anew, showing how far it is. */
 import { openLogReader } from '../event-log/jetstream.ts';
 import { createLogger } from '../sdk/logger.ts';
-import { rebuildProjection } from '../state/projection.ts';
+import { rebuildProjection } from '../state/rebuild.ts';
 import { databaseUrl, homeFolder, loadInstance, natsUrl } from './instance.ts';
 
 export async function rebuild(): Promise<void> {

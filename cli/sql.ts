@@ -8,7 +8,7 @@ import { readWords, UsageError } from './verbs/words.ts';
 
 const help = `reckon sql "<statement>" [-f <file>] [-o table|json|csv] [--database <url>] [--timeout <seconds>] [--psql]
 
-Asks the views objects, history, causes, pods, containers, container_events and nodes (docs/sql.md), read-only.
+Asks the views objects, history, causes, pods, containers, container_events, nodes and projection (docs/sql.md), read-only.
 
 Examples
   reckon sql "select namespace, name, phase from pods where not ready"
@@ -48,7 +48,14 @@ export async function sqlCommand(given: readonly string[]): Promise<number> {
       screen.write(`${url}${url.includes('?') ? '&' : '?'}options=-csearch_path%3Dreckon`);
       return 0;
     }
-    for (const line of form(await askSql(url, text, { timeoutMs }))) screen.write(line);
+    const answer = await askSql(url, text, { timeoutMs });
+    for (const line of form(answer)) screen.write(line);
+    if (answer.rebuilding) {
+      const { revision, of } = answer.rebuilding;
+      complain(
+        `the projection is being rebuilt (revision ${revision} of ${of}): of objects and history, rows are missing.`,
+      );
+    }
     return 0;
   } catch (error) {
     if (error instanceof UsageError) {

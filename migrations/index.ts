@@ -8,6 +8,7 @@ import * as roles from './0003-roles.ts';
 import * as reasons from './0004-reasons.ts';
 import * as eventRetention from './0005-event-retention.ts';
 import * as sqlForPeople from './0006-sql.ts';
+import * as rebuilds from './0007-rebuilds.ts';
 
 export interface Migration {
   readonly name: string;
@@ -21,4 +22,5 @@ export const migrations: readonly Migration[] = [
   reasons,
   eventRetention,
   sqlForPeople,
+  rebuilds,
 ];

@@ -9,6 +9,8 @@ export interface SqlAnswer {
   readonly rows: readonly (readonly (string | null)[])[];
   /** The same by column, with numbers, booleans, lists and documents as what they are. */
   readonly values: readonly Readonly<Record<string, unknown>>[];
+  /** The projection is being rebuilt: it has come to one revision of another, and the answer is of what is there. */
+  readonly rebuilding?: { readonly revision: number; readonly of: number };
 }
 
 /** What is wrong with a statement, and where (from 1). */
@@ -29,8 +31,11 @@ export async function askSql(databaseUrl: string, text: string, options: { timeo
     try {
       await client.query('set search_path = reckon');
       await client.query('begin read only');
+      const before = await rebuildingOf(client);
       const answered = (await client.query({ text, rowMode: 'array', types: AS_TEXT })) as unknown as
         pg.QueryArrayResult<(string | null)[]> | pg.QueryArrayResult<(string | null)[]>[];
+      // A rebuild may have begun since, or ended.
+      const rebuilding = (await rebuildingOf(client)) ?? before;
       const last = Array.isArray(answered) ? answered.at(-1) : answered;
       const fields = last?.fields ?? [];
       const rows = last?.rows ?? [];
@@ -39,7 +44,7 @@ export async function askSql(databaseUrl: string, text: string, options: { timeo
           fields.map(({ name, dataTypeID }, index) => [name, valueOf(dataTypeID, row[index] ?? null)]),
         ),
       );
-      return { columns: fields.map(({ name }) => name), rows, values };
+      return { columns: fields.map(({ name }) => name), rows, values, ...(rebuilding && { rebuilding }) };
     } catch (error) {
       if (!(error instanceof pg.DatabaseError) || error.code === undefined || /^(08|53|57P)/.test(error.code))
         throw error;
@@ -51,6 +56,13 @@ export async function askSql(databaseUrl: string, text: string, options: { timeo
       await client.end();
     }
   });
+}
+
+async function rebuildingOf(client: pg.Client): Promise<SqlAnswer['rebuilding']> {
+  const { rows } = await client.query<{ revision: number; of: number }>(
+    'select revision, rebuilding_to as of from projection where rebuilding_to is not null',
+  );
+  return rows[0];
 }
 
 const AS_TEXT: pg.CustomTypesConfig = { getTypeParser: () => (text: string) => text } as pg.CustomTypesConfig;

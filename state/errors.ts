@@ -8,13 +8,17 @@ export class StateUnavailableError extends Error {
   override readonly name = 'StateUnavailableError';
 }
 
-/** The projection has not yet reached the sequence that was asked for. */
+/** The projection has not yet reached the sequence that was asked for, or not again. */
 export class HistoryBehindError extends Error {
   override readonly name = 'HistoryBehindError';
   readonly sequence: number;
   readonly cursor: number;
-  constructor(sequence: number, cursor: number) {
-    super(`history has been recorded up to sequence ${cursor}, and ${sequence} was asked for`);
+  constructor(sequence: number, cursor: number, rebuildingTo?: number) {
+    super(
+      rebuildingTo === undefined
+        ? `history has been recorded up to sequence ${cursor}, and ${sequence} was asked for`
+        : `the projection is being rebuilt from the log, and has come to sequence ${cursor} of ${rebuildingTo}`,
+    );
     this.sequence = sequence;
     this.cursor = cursor;
   }
@@ -52,6 +56,7 @@ const UNAVAILABLE_CODES = new Set([
   '57014',
   '25006',
   '55P03',
+  '40P01',
 ]);
 const UNAVAILABLE_MESSAGE =
   /connection terminated|connection error|timeout exceeded|query read timeout|client has encountered|cannot use a pool after|client was closed/i;

@@ -1,7 +1,8 @@
 /**
  * Reads the past: any version of any object, all objects as they were at a sequence, and the changes between two sequences. The API server's reads at a moment, old watches, `history` and `why`
  * are answered from here. Every answer is bounded; every method rejects with StateUnavailableError within 3 s when PostgreSQL cannot be reached, with HistoryBehindError when the projection has not come
- * so far, and with HistoryGoneError where the log had been trimmed before it was recorded.
+ * so far, and with HistoryGoneError where the log had been trimmed before it was recorded. While the projection is rebuilt, what it has come to is answered, and the rest rejects with HistoryBehindError: nothing is answered from tables that
+ * lack rows.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { sql } from 'kysely';
@@ -29,6 +30,8 @@ export interface HistoryCursor {
   readonly floor: number;
   readonly generation: number;
   readonly updatedAt: string;
+  /** Where a rebuild that is under way is complete. */
+  readonly rebuildingTo?: number;
 }
 
 export interface ListPage {
@@ -83,9 +86,9 @@ export class History {
 
   cursor(): Promise<HistoryCursor> {
     return answered(async () => {
-      const query = sql<CursorRow>`select sequence, floor, generation, updated_at from projection`;
-      const row = (await query.execute(this.#db)).rows[0]!;
-      return { sequence: row.sequence, floor: row.floor, generation: row.generation, updatedAt: row.updated_at };
+      const row = await this.#cursor();
+      const { sequence, floor, generation, updated_at: updatedAt, rebuilding_to: rebuildingTo } = row;
+      return { sequence, floor, generation, updatedAt, ...(rebuildingTo !== null && { rebuildingTo }) };
     });
   }
 
@@ -95,14 +98,14 @@ export class History {
     for (;;) {
       const cursor = await this.cursor();
       if (cursor.sequence >= sequence) return;
-      if (performance.now() >= endMs) throw new HistoryBehindError(sequence, cursor.sequence);
+      if (performance.now() >= endMs) throw new HistoryBehindError(sequence, cursor.sequence, cursor.rebuildingTo);
       await sleep(REACH_POLL_MS, undefined, signal === undefined ? {} : { signal });
     }
   }
 
   /** One record, or undefined where none with that sequence was recorded. */
   recordAt(sequence: number): Promise<Version | undefined> {
-    return answered(async () => {
+    return this.#read('all', async () => {
       const query = sql<VersionRow>`select ${versionColumns} from records r ${joinNames} where r.sequence = ${sequence}`;
       return (await query.execute(this.#db)).rows.map(toVersion)[0];
     });
@@ -112,7 +115,7 @@ export class History {
   versions(key: ObjectKey, options: { before?: number; limit: number }): Promise<readonly Version[]> {
     const before = options.before ?? Number.MAX_SAFE_INTEGER;
     const limit = bounded(options.limit);
-    return answered(async () => {
+    return this.#read('all', async () => {
       const query = sql<VersionRow>`
         select ${versionColumns}
         from resources k
@@ -128,7 +131,7 @@ export class History {
 
   /** The lives of whatever had this uid, as their newest versions (a tombstone where it has ended). */
   byUid(uid: string): Promise<readonly Version[]> {
-    return answered(async () => {
+    return this.#read('all', async () => {
       const query = sql<VersionRow>`
         select ${versionColumns}
         from lifetimes l join resources k on k.id = l.resource join records r on r.sequence = l.sequence
@@ -139,7 +142,7 @@ export class History {
 
   /** The records that name a sequence as their cause, oldest first. */
   causedBy(sequence: number, options: { after?: number; limit: number }): Promise<readonly Version[]> {
-    return answered(async () => {
+    return this.#read('all', async () => {
       const query = sql<VersionRow>`
         select ${versionColumns} from records r ${joinNames}
         where r.causes @> array[${sequence}]::bigint[] and r.sequence > ${options.after ?? 0}
@@ -150,7 +153,7 @@ export class History {
 
   /** The object as it was at a sequence (at the end of the transaction, if the sequence is in one); undefined where it was not alive. */
   objectAt(key: ObjectKey, sequence: number): Promise<Version | undefined> {
-    return answered(async () => {
+    return this.#read(sequence, async () => {
       const moment = await this.#moment(sequence);
       const query = sql<VersionRow>`
         select ${versionColumns}
@@ -168,12 +171,12 @@ export class History {
 
   /** Where a read at a sequence stands: there, or at the end of the transaction that it is in the middle of. */
   moment(sequence: number): Promise<number> {
-    return answered(() => this.#moment(sequence));
+    return this.#read(sequence, () => this.#moment(sequence));
   }
 
   /** When the newest record at or before a sequence was written; undefined before the first. */
   timeAt(sequence: number): Promise<string | undefined> {
-    return answered(async () => {
+    return this.#read(sequence, async () => {
       const query = sql<{
         time: string;
       }>`select time from records where sequence <= ${sequence} order by sequence desc limit 1`;
@@ -183,7 +186,7 @@ export class History {
 
   /** The newest life of a name: its first known record and its newest (a tombstone where it has ended). */
   newestLife(key: ObjectKey): Promise<{ readonly first: Version; readonly last: Version } | undefined> {
-    return answered(async () => {
+    return this.#read('all', async () => {
       const query = sql<VersionRow>`
         select ${versionColumns}
         from resources k
@@ -202,7 +205,7 @@ export class History {
   /** Every object of a resource as it was at a sequence; pages of one sequence fit together. */
   listAt(filter: ResourceFilter, sequence: number, options: { after?: PageStart; limit: number }): Promise<ListPage> {
     const limit = bounded(options.limit);
-    return answered(async () => {
+    return this.#read(sequence, async () => {
       const moment = await this.#moment(sequence);
       const { after } = options;
       const query = sql<VersionRow>`
@@ -227,8 +230,8 @@ export class History {
 
   /** The objects that stood differently at two sequences, each at the end of a transaction. */
   differences(options: DifferencesOptions): Promise<readonly Difference[]> {
-    return answered(async () => {
-      await this.#within(options.to, sql`after < ${options.to} and until > ${options.from}`);
+    return this.#read(options.to, async () => {
+      await this.#outOfGaps(sql`after < ${options.to} and until > ${options.from}`);
       return readDifferences(this.#db, options);
     });
   }
@@ -236,8 +239,8 @@ export class History {
   /** The records of a resource after one sequence up to another (inclusive), in log order, each with the version before it. */
   changes(filter: ResourceFilter, after: number, upTo: number, limit: number): Promise<ChangesPage> {
     const max = bounded(limit);
-    return answered(async () => {
-      await this.#within(upTo, sql`after < ${upTo} and floor - 1 > ${after} and floor - 1 > after`);
+    return this.#read(upTo, async () => {
+      await this.#outOfGaps(sql`after < ${upTo} and floor - 1 > ${after} and floor - 1 > after`);
       const query = sql<VersionRow & { previous: string | null }>`
         select ${versionColumns}, (
           select p.object from records p where p.lifetime = r.lifetime and p.sequence < r.sequence order by p.sequence desc limit 1
@@ -256,10 +259,10 @@ export class History {
 
   /**
    * The last sequence at or before a time, at the end of its transaction; 0 before the first record. Times are the API servers' clocks, so that neighbouring records may be milliseconds out of order:
-   * then it is one of them.
+   * then it is one of them. `recordedUpTo` is where the projection stood when it was asked.
    */
-  sequenceAt(time: Date): Promise<number> {
-    return answered(async () => {
+  sequenceAt(time: Date): Promise<{ readonly sequence: number; readonly recordedUpTo: number }> {
+    return this.#read('any', async (recordedUpTo) => {
       // Halves the range of sequences until neighbours are left: some twenty probes of the primary key in a million records, and no index on time.
       const query = sql<{ sequence: number; rest: number }>`
         with recursive search (low, high) as (
@@ -278,13 +281,13 @@ export class History {
         from search s join records r on r.sequence = s.low
         where s.low >= s.high order by r.sequence desc limit 1`;
       const row = (await query.execute(this.#db)).rows[0];
-      return row === undefined ? 0 : row.sequence + row.rest;
+      return { sequence: row === undefined ? 0 : row.sequence + row.rest, recordedUpTo };
     });
   }
 
   /** The sequence at which a read may stand: the one asked for, moved to the end of its transaction. */
   async #moment(sequence: number): Promise<number> {
-    await this.#within(sequence, sql`after < ${sequence} and until > ${sequence}`);
+    await this.#outOfGaps(sql`after < ${sequence} and until > ${sequence}`);
     const query = sql<{ rest: number }>`
       select transaction_count - transaction_place as rest
       from (select * from records where sequence <= ${sequence} order by sequence desc limit 1) r
@@ -292,13 +295,34 @@ export class History {
     return sequence + ((await query.execute(this.#db)).rows[0]?.rest ?? 0);
   }
 
-  async #within(sequence: number, inGap: RawBuilder<unknown>): Promise<void> {
-    const query = sql<{ cursor: number; after: number | null; until: number | null }>`
-      select p.sequence as cursor, g.after, g.until
-      from projection p left join lateral (select after, until from gaps where ${inGap} order by after desc limit 1) g on true`;
-    const row = (await query.execute(this.#db)).rows[0]!;
-    if (sequence > row.cursor) throw new HistoryBehindError(sequence, row.cursor);
-    if (row.after !== null) throw new HistoryGoneError(row.after, row.until ?? row.after);
+  async #outOfGaps(inGap: RawBuilder<unknown>): Promise<void> {
+    const query = sql<{ after: number; until: number }>`
+      select after, until from gaps where ${inGap} order by after desc limit 1`;
+    const gap = (await query.execute(this.#db)).rows[0];
+    if (gap !== undefined) throw new HistoryGoneError(gap.after, gap.until);
+  }
+
+  async #cursor(): Promise<CursorRow> {
+    const query = sql<CursorRow>`select sequence, floor, generation, updated_at, rebuilding_to from projection`;
+    return (await query.execute(this.#db)).rows[0]!;
+  }
+
+  /**
+   * Reads what needs everything up to a sequence (`all`: whatever there is, `any`: whatever is there). Rejects with HistoryBehindError where that is not there, and where rows were taken away while it was read: a rewind
+   * truncates, which empties a table for whoever began earlier, too.
+   */
+  #read<T>(needed: number | 'all' | 'any', work: (recordedUpTo: number) => Promise<T>): Promise<T> {
+    return answered(async () => {
+      const before = await this.#cursor();
+      const needs = needed === 'any' ? 0 : needed === 'all' ? (before.rebuilding_to ?? 0) : needed;
+      if (needs > before.sequence)
+        throw new HistoryBehindError(needs, before.sequence, before.rebuilding_to ?? undefined);
+      const result = await work(before.sequence);
+      const after = await this.#cursor();
+      if (after.generation !== before.generation)
+        throw new HistoryBehindError(before.sequence, after.sequence, after.rebuilding_to ?? undefined);
+      return result;
+    });
   }
 }
 
@@ -316,4 +340,5 @@ interface CursorRow {
   readonly floor: number;
   readonly generation: number;
   readonly updated_at: string;
+  readonly rebuilding_to: number | null;
 }

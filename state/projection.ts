@@ -1,6 +1,6 @@
 /**
  * The projection: follows the event log from its own cursor and writes it into PostgreSQL in log order, batch by batch, the cursor in the same transaction. `reckon run projection` calls
- * `runProjection`, in as many processes as one likes: one writes, the others wait warm for its lock. `reckon projection rebuild` calls `rebuildProjection`.
+ * `runProjection`, in as many processes as one likes: one writes, the others wait warm for its lock. `rebuild.ts` makes it begin again.
  */
 import { randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -28,23 +28,10 @@ export interface ProjectionOptions {
   readonly onPosition?: (position: number) => void;
 }
 
-export interface RebuildOptions extends ProjectionOptions {
-  readonly onProgress?: (progress: RebuildProgress) => void;
-}
-
-/** Sequences: what was the log's first and last when the rebuild began, and how far it has come. */
-export interface RebuildProgress {
-  readonly floor: number;
-  readonly position: number;
-  readonly target: number;
-}
-
 /** 'reckon' in a phone's letters, and one. */
 const PROJECTION_LOCK = 732567;
 const LOCK_POLL_MS = 500;
 const STATEMENT_TIMEOUT_MS = 60_000;
-const REBUILD_TIMEOUT_MS = 1_800_000;
-const PROGRESS_POLL_MS = 250;
 /** After so long without a batch the next one is preceded by a look whether the log still agrees: a server that came back may have lost records and given their sequences to others. */
 const QUIET_MS = 500;
 /** And when nothing comes at all, one looks this often. */
@@ -232,10 +219,17 @@ async function agree(log: LogReader, writer: ProjectionWriter, logger: StateLogg
   }
   const floor = await log.floor();
   if (floor > cursor.floor) await client.query('update projection set floor = $1', [floor]);
-  if (cursor.position > (await log.lastSequence())) {
+  const last = await log.lastSequence();
+  if (cursor.position > last) {
     // Only records without a row were lost: the position may not stand above what will be given out again.
     await client.query('update projection set sequence = record_sequence, generation = generation + 1');
   }
+  // Nor does a rebuild wait for what was lost.
+  await client.query(
+    `update projection set rebuilding_to = case when least(rebuilding_to, $1) > sequence then least(rebuilding_to, $1) end
+     where rebuilding_to is not null`,
+    [last],
+  );
   return writer.readCursor();
 }
 
@@ -247,42 +241,5 @@ async function waitForLock(client: pg.Client, signal: AbortSignal): Promise<void
     ]);
     if (rows[0]?.locked === true) return;
     await sleep(LOCK_POLL_MS, undefined, { signal });
-  }
-}
-
-/**
- * Forgets what the log can tell again and projects it anew; history from below the log's floor stays. Where a projection process runs, it notices and does the work; where none runs, this
- * call does. Resolves once the projection has reached the log's end as it was at the start.
- */
-export async function rebuildProjection(options: RebuildOptions): Promise<void> {
-  const { databaseUrl, log } = options;
-  const target = await log.lastSequence();
-  const floor = await log.floor();
-  const client = newClient({
-    databaseUrl,
-    applicationName: 'reckon projection rebuild',
-    statementTimeoutMs: REBUILD_TIMEOUT_MS,
-  });
-  const done = new AbortController();
-  const signal = AbortSignal.any([options.signal, done.signal]);
-  let running: Promise<void> | undefined;
-  try {
-    await client.connect();
-    const writer = new ProjectionWriter(client, () => undefined);
-    await writer.transaction(async () => {
-      const cursor = await readCursor(client, 'for update');
-      if (cursor.position >= floor) await rewindTo(client, floor - 1);
-    });
-    running = runProjection({ ...options, signal });
-    for (;;) {
-      const { position } = await readCursor(client, '');
-      options.onProgress?.({ floor, position, target });
-      if (position >= target) return;
-      await sleep(PROGRESS_POLL_MS, undefined, { signal });
-    }
-  } finally {
-    done.abort();
-    await running;
-    await client.end().catch(() => undefined);
   }
 }

@@ -85,12 +85,11 @@ export class Past {
   /** The last revision at or before a time; `newest` is the log's. 0 before the first. */
   sequenceAt(time: Date, newest: number): Promise<number> {
     return translated(newest, async () => {
-      const cursor = await this.#history.cursor();
-      const sequence = await this.#history.sequenceAt(time);
+      const { sequence, recordedUpTo } = await this.#history.sequenceAt(time);
       // Something later is recorded, so nothing of that time is still to come.
-      if (sequence < cursor.sequence || cursor.sequence >= newest) return sequence;
+      if (sequence < recordedUpTo || recordedUpTo >= newest) return sequence;
       await this.#history.reach(newest, REACH_MS);
-      return this.#history.sequenceAt(time);
+      return (await this.#history.sequenceAt(time)).sequence;
     });
   }
 

@@ -15,6 +15,8 @@ export interface Cursor {
   readonly writeId: string;
   readonly floor: number;
   readonly generation: number;
+  /** Where a rebuild that is under way is complete. */
+  readonly rebuildingTo: number | undefined;
 }
 
 /** The cursor row is not where this writer left it: it was rewound or rebuilt. Begin again from the row. */
@@ -70,10 +72,12 @@ export class ProjectionWriter {
         position,
         recordSequence: last?.sequence ?? cursor.recordSequence,
         writeId: last?.writeId ?? cursor.writeId,
+        rebuildingTo:
+          stands.rebuildingTo !== undefined && stands.rebuildingTo > position ? stands.rebuildingTo : undefined,
       };
       await this.client.query(
-        'update projection set sequence = $1, record_sequence = $2, write_id = $3, updated_at = now()',
-        [next.position, next.recordSequence, next.writeId],
+        'update projection set sequence = $1, record_sequence = $2, write_id = $3, rebuilding_to = $4, updated_at = now()',
+        [next.position, next.recordSequence, next.writeId, next.rebuildingTo ?? null],
       );
       return next;
     });
@@ -244,7 +248,10 @@ export async function readCursor(client: pg.Client, lock: '' | 'for update'): Pr
     write_id: string;
     floor: number;
     generation: number;
-  }>(`select sequence as position, record_sequence, write_id, floor, generation from projection ${lock}`);
+    rebuilding_to: number | null;
+  }>(
+    `select sequence as position, record_sequence, write_id, floor, generation, rebuilding_to from projection ${lock}`,
+  );
   const row = rows[0]!;
   return {
     position: row.position,
@@ -252,6 +259,7 @@ export async function readCursor(client: pg.Client, lock: '' | 'for update'): Pr
     writeId: row.write_id,
     floor: row.floor,
     generation: row.generation,
+    rebuildingTo: row.rebuilding_to ?? undefined,
   };
 }
 

@@ -4,6 +4,8 @@ import { once } from 'node:events';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import t from 'tap';
+import { deployment } from './manifests.ts';
+import { printed, putProjectionToSleep, rebuild, reckonProgram } from './rebuilds.ts';
 import { applyRolling, CONVERGE_MS, disturbRollout, hang, keepDown, REPLICAS } from './faults.ts';
 import { startStage, until } from './stage.ts';
 import { Witness } from './witness.ts';
@@ -54,6 +56,33 @@ t.test('PostgreSQL hangs or is down: objects are written, rolled and read all th
     t.comment(what, JSON.stringify({ ...testimony, ...writing }));
   }
 });
+
+t.test(
+  'the projection is rebuilt: every row is what it was, no container is touched, and nobody is told too little',
+  async (t) => {
+    const space = await stage.space('rebuild');
+    await space.apply(deployment('web', { replicas: 2 }));
+    await space.untilRolledOut('web', { timeoutMs: CONVERGE_MS });
+    const live = `/api/v1/namespaces/${space.namespace}/configmaps`;
+    const report = await rebuild(space, async (program, questioner) => {
+      // Nobody projects until this one is gone.
+      const asleep = await putProjectionToSleep(space);
+      await until('the past to be away', () => questioner.toldToWait > 2);
+      const [sql] = await printed(reckonProgram(space, ['sql', 'select count(*) from objects']), 'stderr');
+      t.match(sql, /the projection is being rebuilt \(revision \d+ of \d+\): of objects and history, rows are missing/);
+      const made = { apiVersion: 'v1', kind: 'ConfigMap', metadata: { name: 'meanwhile' } };
+      t.equal((await request(stage.reckon.kubeconfig, { method: 'POST', path: live, body: made })).code, 201);
+      t.equal((await request(stage.reckon.kubeconfig, { method: 'GET', path: `${live}/meanwhile` })).code, 200);
+      await space.apply(deployment('later', { replicas: 1 }));
+      process.kill(asleep, 'SIGKILL');
+      t.match(await printed(program, 'stdout'), ['The projection is rebuilt.\n', 0]);
+      await space.untilRolledOut('later', { timeoutMs: CONVERGE_MS });
+    });
+    t.same(report.faults, []);
+    t.ok(report.rows > 0 && report.containers === 2);
+    t.comment(JSON.stringify(report));
+  },
+);
 
 t.test('of two replicas one acts, also when it wakes up after another has taken over', async (t) => {
   const space = await stage.space('replicas');

@@ -11,7 +11,8 @@ import { HistoryGoneError, StateUnavailableError } from '../../state/errors.ts';
 import { openHistory } from '../../state/history.ts';
 import type { History } from '../../state/history.ts';
 import { migrate } from '../../state/migrate.ts';
-import { rebuildProjection, runProjection } from '../../state/projection.ts';
+import { runProjection } from '../../state/projection.ts';
+import { rebuildProjection } from '../../state/rebuild.ts';
 import { kinds, randomFrom, RandomWrites } from './random-writes.ts';
 import { query, startNats, startPostgres } from './servers.ts';
 

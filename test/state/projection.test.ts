@@ -9,7 +9,10 @@ import { HistoryBehindError } from '../../state/errors.ts';
 import { openHistory } from '../../state/history.ts';
 import type { History, Version } from '../../state/history.ts';
 import { migrate } from '../../state/migrate.ts';
-import { rebuildProjection, runProjection } from '../../state/projection.ts';
+import { runProjection } from '../../state/projection.ts';
+import { rebuildProjection } from '../../state/rebuild.ts';
+import { whileRecorded } from '../../state/trimming.ts';
+import { contradictions, rowsUpTo } from './projected-rows.ts';
 import { kinds, randomFrom, RandomWrites } from './random-writes.ts';
 import type { Written } from './random-writes.ts';
 import { query, startNats, startPostgres } from './servers.ts';
@@ -173,11 +176,15 @@ await t.test('what is read at any moment is what the writes add up to', async (t
   );
 
   const last = writes.written.at(-1)!;
-  t.equal(await history.sequenceAt(new Date(Date.parse(last.time) + 1)), end, 'the sequence at a time: now');
-  t.equal(await history.sequenceAt(new Date(Date.parse(writes.written[0]!.time) - 1)), 0, 'before everything');
+  t.equal((await history.sequenceAt(new Date(Date.parse(last.time) + 1))).sequence, end, 'the sequence at a time: now');
+  t.equal(
+    (await history.sequenceAt(new Date(Date.parse(writes.written[0]!.time) - 1))).sequence,
+    0,
+    'before everything',
+  );
   const some = writes.written[Math.floor(writes.written.length / 2)]!;
   const then = writes.settled(writes.written.filter((write) => write.time <= some.time).at(-1)!.sequence);
-  t.equal(await history.sequenceAt(new Date(some.time)), then, 'in between');
+  t.equal((await history.sequenceAt(new Date(some.time))).sequence, then, 'in between');
 
   await t.rejects(history.objectAt(key, end + 1), HistoryBehindError, 'the future is not answered');
 });
@@ -270,6 +277,111 @@ await t.test('a rebuild gives the same rows, whether a projection runs or not', 
   await writes.run(10);
   await history.reach(writes.written.at(-1)!.sequence, 20_000);
   t.equal(JSON.parse(await rows(databaseUrl))[0].length, writes.written.length, 'which goes on afterwards');
+});
+
+await t.test(
+  'while it is rebuilt, and killed in the middle, nothing wrong is answered; then every row is what it was',
+  async (t) => {
+    const { databaseUrl, log, history } = await fresh(t);
+    const writes = new RandomWrites(log, randomFrom(seed + 4));
+    let projection = start(t, databaseUrl, log);
+    await writes.run(60);
+    const end = writes.settled(writes.written.at(-1)!.sequence);
+    await history.reach(end, 20_000);
+    const before = await rowsUpTo(databaseUrl, end);
+
+    const kind = kinds[0]!;
+    const { key, uid, time } = writes.written.find((write) => write.key.resource === kind.resource)!;
+    const oldest = { before: end + 1, limit: 1000 };
+    const questions = [
+      async () => (await history.listAt(kind, end, { limit: 1000 })).items.map(({ sequence }) => sequence),
+      async () => (await history.versions(key, oldest)).map(({ sequence }) => sequence),
+      async () => (await history.recordAt(end))?.sequence,
+      async () => (await history.byUid(uid)).map(({ uid: found }) => found),
+      async () => (await history.newestLife(key)) !== undefined,
+      async () => (await history.differences({ from: 1, to: end, limit: 1000 })).length,
+      async () => (await history.changes(kind, 0, end, 1000)).changes.length,
+      async () => {
+        const { sequence, recordedUpTo } = await history.sequenceAt(new Date(time));
+        return sequence < recordedUpTo ? sequence : 'not yet';
+      },
+    ];
+    const right = await Promise.all(questions.map((ask) => ask()));
+    let over = false;
+    let answers = 0;
+    const reasons = new Set<string>();
+    const asking = questions.map(async (ask, index) => {
+      while (!over) {
+        try {
+          const answer = await ask();
+          answers += 1;
+          if (answer !== 'not yet') t.strictSame(answer, right[index], `question ${index}`);
+        } catch (error) {
+          if (!(error instanceof HistoryBehindError)) throw error;
+          reasons.add(error.message.replaceAll(/\d+/g, 'N'));
+          await sleep(1);
+        }
+      }
+    });
+    for (let round = 0; round < 3 * size; round++) {
+      const ending = new AbortController();
+      const rebuilding = rebuildProjection({
+        databaseUrl,
+        log,
+        signal: ending.signal,
+        logger,
+        onPosition: () => ending.abort(),
+      }).catch(() => undefined);
+      await writes.run(5);
+      if (round % 2 === 0) {
+        // Whoever projects ends in the middle, and so does the one who asked for it; another goes on.
+        await projection.stop();
+        await rebuilding;
+        projection = start(t, databaseUrl, log);
+      }
+      await rebuilding;
+    }
+    await history.reach(writes.written.at(-1)!.sequence, 20_000);
+    over = true;
+    await Promise.all(asking);
+    t.ok(answers > 0);
+    t.ok(
+      reasons.has('the projection is being rebuilt from the log, and has come to sequence N of N'),
+      [...reasons].join(),
+    );
+    t.strictSame(await rowsUpTo(databaseUrl, end), before, 'row for row');
+    t.strictSame(await contradictions(databaseUrl), []);
+    t.equal((await history.cursor()).rebuildingTo, undefined, 'and nothing says any more that rows are missing');
+  },
+);
+
+await t.test('a rebuild waits for who trims the log and for long queries, and turns nobody away', async (t) => {
+  const { databaseUrl, log, history } = await fresh(t);
+  const writes = new RandomWrites(log, randomFrom(seed + 5));
+  start(t, databaseUrl, log);
+  await writes.run(20);
+  await history.reach(writes.written.at(-1)!.sequence, 20_000);
+  const { generation } = await history.cursor();
+  let rebuilding: Promise<void> | undefined;
+  const { signal } = new AbortController();
+  const reader = query(
+    databaseUrl,
+    'select pg_sleep(1.2) from (select count(*) from records) r, lateral (select count(*) from lifetimes) l',
+  );
+  await whileRecorded({ databaseUrl, signal }, async (recordedUpTo) => {
+    t.equal(recordedUpTo, writes.written.at(-1)!.sequence);
+    rebuilding = rebuildProjection({ databaseUrl, log, signal, logger });
+    await sleep(700);
+    t.equal((await history.cursor()).generation, generation, 'what was promised to be recorded stays');
+    t.equal(
+      (await history.listAt(kinds[0]!, recordedUpTo, { limit: 1 })).sequence,
+      recordedUpTo,
+      'others go on reading',
+    );
+  });
+  await reader;
+  await rebuilding;
+  t.equal((await history.cursor()).generation, generation + 1);
 });
 
 await t.test('a record that cannot be stored is reported and passed over, and its neighbours stay', async (t) => {

@@ -7,7 +7,7 @@ import { controller as definitions } from '../../../controllers/customresourcede
 import { controller as garbageCollector } from '../../../controllers/garbagecollector/index.ts';
 import { controller as namespaces } from '../../../controllers/namespaces/index.ts';
 import { openLogReader } from '../../../event-log/jetstream.ts';
-import { rebuildProjection } from '../../../state/projection.ts';
+import { rebuildProjection } from '../../../state/rebuild.ts';
 import { startWithPast } from '../../memory/stage.ts';
 import { configMap, type Json } from '../api.ts';
 import { conditionOf, crd, CRDS, establish, GROUP, object, runOn, until, version } from './custom-cluster.ts';
