@@ -53,6 +53,8 @@ export interface ApiServerOptions {
   readonly nodePortRange: readonly [first: number, last: number];
   /** Of the streams, on a JetStream cluster. Absent: as many as they have, 1 when they are made. */
   readonly replicas?: number;
+  /** Members of a transaction, where the NATS server is known to take another number than JetStream's own. */
+  readonly maxTransaction?: number;
   /** Stream and subject prefix; `reckon` unless several instances share a NATS. */
   readonly prefix?: string;
   /** How long an Event is kept. Default 7 days. */
@@ -68,12 +70,12 @@ const WEEK_SECONDS = 7 * 24 * 3600;
 
 /** Resolves once the server listens and is ready. */
 export async function startApiServer(options: ApiServerOptions): Promise<{ port: number; stop(): Promise<void> }> {
-  const { natsUrl, logger, prefix, replicas, tls } = options;
+  const { natsUrl, logger, prefix, replicas, tls, maxTransaction } = options;
   const stopping = new AbortController();
   const registry = loadRegistry();
   const connection = { url: natsUrl, logger, ...(prefix !== undefined && { prefix }), ...(replicas && { replicas }) };
   const [log, ephemeral] = await Promise.all([
-    openEventLog({ ...connection, stream: 'log' }),
+    openEventLog({ ...connection, stream: 'log', ...(maxTransaction !== undefined && { maxTransaction }) }),
     openEventLog({ ...connection, stream: 'ephemeral' }),
   ]);
   const keys = await openSecretKeys(connection);

@@ -8,6 +8,7 @@ import {
   homeFolder,
   loadInstance,
   loopback,
+  maxTransaction,
   natsUrl,
   readTls,
   tokenKey,
@@ -27,6 +28,7 @@ export async function runApiServer(options: ApiServerOptions): Promise<void> {
   const instance = await loadInstance(homeFolder());
   const { settings, credentials } = instance;
   const host = options.host ?? loopback;
+  const members = maxTransaction();
   const logger = createLogger({ name: 'api-server', ...levelFromEnvironment() });
   const { processes = 1 } = options;
   if (processes > 1 && !isWorker()) return runWorkers({ count: processes, logger });
@@ -41,6 +43,7 @@ export async function runApiServer(options: ApiServerOptions): Promise<void> {
     tokenKey: await tokenKey(instance.home),
     ...(await consumerAccess(instance)),
     ...replicasFromEnvironment(),
+    ...(members !== undefined && { maxTransaction: members }),
     podAddress: podAddressOf(host, settings.podCidr),
     serviceCidr: settings.serviceCidr,
     nodePortRange: [first, last],

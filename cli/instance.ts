@@ -27,7 +27,7 @@ import {
   type KeyAndCertificate,
 } from './instance/certificates.ts';
 import { writeKubeconfig } from './instance/kubeconfig.ts';
-import { rightsOf } from './servers/nats.ts';
+import { EMBEDDED_MAX_TRANSACTION, rightsOf } from './servers/nats.ts';
 
 export type PortName = 'api' | 'nats' | 'postgres' | 'agent';
 
@@ -312,6 +312,18 @@ export function natsUrl(instance: Instance, who: NatsRole): string {
   const given = process.env['NATS_URL'];
   if (given) return (who === 'reader' && process.env['NATS_READER_URL']) || given;
   return `nats://${user}:${password}@${loopback}:${instance.settings.ports.nats}`;
+}
+
+/** Members of a transaction: what the embedded server is configured to take, or what RECKON_MAX_TRANSACTION says of the one that NATS_URL names. Absent: JetStream's own number. */
+export function maxTransaction(): number | undefined {
+  if (!process.env['NATS_URL']) return EMBEDDED_MAX_TRANSACTION;
+  const given = process.env['RECKON_MAX_TRANSACTION'];
+  if (!given) return undefined;
+  if (!/^[1-9]\d{0,5}$/.test(given))
+    throw new Error(
+      `RECKON_MAX_TRANSACTION is '${given}': expected the server's jetstream.limits.batch.max_msgs, a number from 1`,
+    );
+  return Number(given);
 }
 
 /** With the role's login in it; DATABASE_URL wins. */

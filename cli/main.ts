@@ -40,6 +40,7 @@ Environment
   NATS_URL, DATABASE_URL, DOCKER_HOST   use these instead of what Reckon would start
   NATS_REPLICAS                         on how many servers of a NATS cluster the log stands
   NATS_READER_URL                       the same NATS, with the login of those who only follow the log
+  RECKON_MAX_TRANSACTION   members of a transaction that the server at NATS_URL takes        (default 1000)
   RECKON_LOG_LEVEL  debug, info, warn or error                                               (default info)
 
 Examples

@@ -40,8 +40,8 @@ export interface Write {
 
 export const MAX_CAUSES = 8;
 
-/** Members of a transaction: JetStream's own limit of an atomic batch (ADR-50). */
-export const MAX_TRANSACTION = 1_000;
+/** Members of a transaction on a server that says nothing of it: JetStream's own limit of an atomic batch (ADR-50). A server may be told another (`jetstream.limits.batch.max_msgs`); it does not tell it. */
+export const DEFAULT_MAX_TRANSACTION = 1_000;
 
 /** Why a change was made, in the words of whoever made it; nothing is decided by it. */
 export interface Reason {
@@ -175,6 +175,8 @@ export interface LogReader {
 }
 
 export interface EventLog extends LogReader {
+  /** So many members a transaction may have; more reject with TooLargeError. */
+  readonly maxTransaction: number;
   /**
    * Durable when it resolves. Rejects with GuardError when the object has a newer record, TooLargeError when the record exceeds the stream's limit, and
    * LogUnavailableError when the log could not be reached or the outcome could not be settled in time (then the write may or may not stand).

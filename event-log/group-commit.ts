@@ -2,7 +2,7 @@
  * The one way into a stream: a bounded queue that publishes singly while few writes wait and in atomic batches when more do, one write per object in each. Every
  * write settles within its time: appended, refused by its guard, or unknown. Used by `jetstream.ts` for both `append` and `transaction`.
  */
-import { LogUnavailableError, MAX_TRANSACTION, TooLargeError } from './event-log.ts';
+import { LogUnavailableError, TooLargeError } from './event-log.ts';
 import type { Appended } from './event-log.ts';
 import type { LogConnection } from './connection.ts';
 import { PendingWrite } from './pending-write.ts';
@@ -32,6 +32,7 @@ export interface GroupCommitContext {
   readonly connection: LogConnection;
   readonly publisher: Publisher;
   readonly timeoutMs: number;
+  readonly maxTransaction: number;
   readonly tuning: GroupCommitTuning;
 }
 
@@ -84,9 +85,10 @@ export class GroupCommit {
 
   #refusal(members: readonly Outgoing[]): Error | undefined {
     if (this.#closed) return new LogUnavailableError('the log is closed');
-    if (members.length > MAX_TRANSACTION) {
+    const { maxTransaction } = this.#context;
+    if (members.length > maxTransaction) {
       return new TooLargeError(
-        `a transaction may have ${MAX_TRANSACTION} members at most, this one has ${members.length}`,
+        `a transaction may have ${maxTransaction} members at most, this one has ${members.length}`,
       );
     }
     const limit = this.#context.connection.maxPayloadBytes;

@@ -2,7 +2,7 @@
  * The one implementation of the event log, on NATS JetStream. `openEventLog` is for the API server (and the trimmer's process), `openLogReader` for everyone who only follows.
  */
 import { randomBytes } from 'node:crypto';
-import { LogUnavailableError, MAX_CAUSES, TooLargeError } from './event-log.ts';
+import { DEFAULT_MAX_TRANSACTION, LogUnavailableError, MAX_CAUSES, TooLargeError } from './event-log.ts';
 import type {
   Appended,
   EventLog,
@@ -42,6 +42,8 @@ export interface OpenEventLogOptions extends OpenLogOptions {
   readonly replicas?: number;
   /** An append settles within this; default 10 s. */
   readonly timeoutMs?: number;
+  /** What the server is configured to take in one batch, where that is not JetStream's own number. */
+  readonly maxTransaction?: number;
   readonly tuning?: GroupCommitTuning;
 }
 
@@ -114,6 +116,7 @@ class JetStreamReader implements LogReader, Closable {
 }
 
 class JetStreamLog extends JetStreamReader implements EventLog {
+  readonly maxTransaction: number;
   readonly #prefix: string;
   readonly #commit: GroupCommit;
   /** With the counter it makes ids that no other process, and no other run of this one, makes. */
@@ -122,6 +125,7 @@ class JetStreamLog extends JetStreamReader implements EventLog {
 
   constructor(connection: LogConnection, names: StreamNames, options: OpenEventLogOptions) {
     super(connection, new StreamReader(connection, names, options.stream));
+    this.maxTransaction = options.maxTransaction ?? DEFAULT_MAX_TRANSACTION;
     this.#prefix = names.prefix;
     this.#commit = new GroupCommit({
       connection,
@@ -132,6 +136,7 @@ class JetStreamLog extends JetStreamReader implements EventLog {
         newId: () => this.#newId(),
       }),
       timeoutMs: options.timeoutMs ?? DEFAULT_TIMEOUT_MS,
+      maxTransaction: this.maxTransaction,
       tuning: options.tuning ?? DEFAULT_TUNING,
     });
   }

@@ -21,13 +21,13 @@ const FIELDS = ['kind', 'apiVersion', 'metadata', 'to', 'namespace', 'object', '
 
 export async function restores(call: Call): Promise<void> {
   for (const value of call.query.getAll('dryRun')) checkDryRun(call, value);
-  const { registry } = call.services;
+  const { registry, store } = call.services;
   const past = pastOf(call);
   const { to, scope } = readRestore(await readValue(call), registry);
   const { revision } = await standpoint(call, to, 'to');
   const newest = (await standpoint(call, 'now', 'to')).revision;
   const plan = await planOf(call, past, scope, { revision, newest });
-  requireSize(plan.items.length);
+  requireSize(plan.items.length, store.maxTransaction);
   const reason = { because: `it is restored to revision ${revision}`, ...call.reason };
   const members = plan.items.map((item) => memberOf(item, { registry, reason }));
   const isTrial = isDryRun(call);

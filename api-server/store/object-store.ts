@@ -67,6 +67,10 @@ export class ObjectStore {
     return definition.storage === 'ephemeral' ? this.#options.ephemeral : this.#options.log;
   }
 
+  get maxTransaction(): number {
+    return this.#options.log.log.maxTransaction;
+  }
+
   stream(definition: ResourceDefinition): StreamCache {
     return this.#shelf(definition).stream;
   }

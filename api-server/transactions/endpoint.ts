@@ -10,8 +10,9 @@ import { transact, type Refusal } from './transaction.ts';
 
 export async function transactions(call: Call): Promise<void> {
   for (const value of call.query.getAll('dryRun')) checkDryRun(call, value);
-  const operations = operationsOf(await readValue(call, { limitBytes: MAX_TRANSACTION_BODY_BYTES }));
-  const { registry } = call.services;
+  const { registry, store } = call.services;
+  const body = await readValue(call, { limitBytes: MAX_TRANSACTION_BODY_BYTES });
+  const operations = operationsOf(body, store.maxTransaction);
   const members = operations.map((given) => ({ words: wordsOf(given), read: () => readOperation(given, registry) }));
   const outcome = await transact(call, members, isDryRun(call));
   if ('refusals' in outcome) return sendRefusals(call, outcome.refusals, operations.length);

@@ -4,7 +4,7 @@
  */
 import type { Registry } from '../../api-schemas/registry.ts';
 import type { ApiObject, ResourceDefinition } from '../../api-schemas/schema.ts';
-import { MAX_TRANSACTION, type Reason } from '../../event-log/event-log.ts';
+import type { Reason } from '../../event-log/event-log.ts';
 import { conversionOf } from '../conversion/conversions.ts';
 import { isObject, type JsonObject } from '../patch/json.ts';
 import { faultOfReason } from '../request-provenance.ts';
@@ -69,7 +69,7 @@ const FIELDS: Readonly<Record<OperationVerb, readonly string[]>> = {
 const ALWAYS = ['verb', 'preconditions', 'because', 'source'];
 
 /** The list of operations in a body. Throws BadRequest, and RequestEntityTooLarge for more than the log takes at once. */
-export function operationsOf(body: unknown): readonly unknown[] {
+export function operationsOf(body: unknown, limit: number): readonly unknown[] {
   if (!isObject(body)) throw badRequest('the body must be a JSON object of kind Transaction');
   const { kind = 'Transaction', apiVersion = 'log.reckon.dev/v1', operations } = body;
   if (kind !== 'Transaction' || apiVersion !== 'log.reckon.dev/v1')
@@ -78,15 +78,15 @@ export function operationsOf(body: unknown): readonly unknown[] {
   if (unknown !== undefined) throw badRequest(`unknown field ${JSON.stringify(unknown)} of the Transaction`);
   if (!Array.isArray(operations) || operations.length === 0)
     throw badRequest('operations: Required value: a list of at least one operation');
-  requireSize(operations.length);
+  requireSize(operations.length, limit);
   return operations;
 }
 
 /** A transaction is one atomic batch of the log and never several. */
-export function requireSize(members: number): void {
-  if (members > MAX_TRANSACTION)
+export function requireSize(members: number, limit: number): void {
+  if (members > limit)
     throw tooLarge(
-      `a transaction has at most ${MAX_TRANSACTION} members, this one has ${members}; it cannot be divided and stay atomic`,
+      `a transaction has at most ${limit} members, this one has ${members}; it cannot be divided and stay atomic`,
     );
 }
 

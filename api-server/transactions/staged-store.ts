@@ -24,6 +24,10 @@ export class StagedStore implements Store {
     return [...this.#changes.values()];
   }
 
+  get maxTransaction(): number {
+    return this.#base.maxTransaction;
+  }
+
   stream(definition: ResourceDefinition): StreamCache {
     return this.#base.stream(definition);
   }

@@ -47,7 +47,7 @@ export async function transact(call: Call, members: readonly Member[], dryRun: b
     const judged = await judge(call, members, staged);
     if ('refusals' in judged) return judged;
     const { changes } = staged;
-    requireSize(changes.length);
+    requireSize(changes.length, store.maxTransaction);
     if (dryRun || changes.length === 0) {
       const revision = store.stream(anyOfTheLog).position;
       return { revision, written: false, members: resultsOf(members, judged.prepared, new Map()) };

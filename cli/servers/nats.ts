@@ -41,6 +41,8 @@ export interface NatsUser extends Login {
 
 /** An object has at most 1.5 MiB; a record may carry some more around it. */
 const maxPayloadBytes = 8 * 1024 * 1024;
+/** Members of an atomic batch. Tried on 2.15.1: 10,000 are stored in 1 to 4 s, and none is torn by `kill -9`; the API server needs as long to prepare them. */
+export const EMBEDDED_MAX_TRANSACTION = 5_000;
 const readyTimeoutMs = 30_000;
 const keysStream = 'RECKON_KEYS';
 
@@ -102,6 +104,7 @@ export async function natsProcess(options: NatsServerOptions): Promise<ProcessSp
     max_payload: maxPayloadBytes,
     jetstream: {
       store_dir: path.join(options.folder, 'jetstream'),
+      limits: { batch: { max_msgs: EMBEDDED_MAX_TRANSACTION } },
       ...(options.sync === 'default' ? {} : { sync_interval: 'always' }),
     },
     ...(options.withoutLogin === undefined ? {} : { no_auth_user: options.withoutLogin }),

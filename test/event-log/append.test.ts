@@ -1,9 +1,11 @@
 /** What a writer can rely on: guards, planes, tombstones, transactions, contention, limits, and a bound on every wait. */
 import { connect } from 'nats';
 import t from 'tap';
+import { EMBEDDED_MAX_TRANSACTION } from '../../cli/servers/nats.ts';
 import { GuardError, LogUnavailableError, TooLargeError } from '../../event-log/event-log.ts';
 import { atLeast } from '../../event-log/connection-settings.ts';
 import { openEventLog, openLogReader } from '../../event-log/jetstream.ts';
+import { serverAddresses, uniqueName } from '../harness/servers.ts';
 import { startNatsChild } from './nats-child.ts';
 import { Watcher, keyOf, readFrom, writeOf } from './writes.ts';
 
@@ -11,7 +13,10 @@ const server = await startNatsChild();
 t.teardown(() => server.remove());
 let count = 0;
 
-async function fresh(t: { teardown(handler: () => Promise<void>): unknown }, more: { timeoutMs?: number } = {}) {
+async function fresh(
+  t: { teardown(handler: () => Promise<void>): unknown },
+  more: { timeoutMs?: number; maxTransaction?: number } = {},
+) {
   const prefix = `append${(count += 1)}`;
   const log = await openEventLog({ url: server.url, prefix, stream: 'log', ...more });
   t.teardown(() => log.close());
@@ -173,6 +178,33 @@ t.test('a transaction stands whole, in its order and contiguous, or not at all',
   const [single] = await log.transaction([writeOf('alone', 0)]);
   t.equal((await log.recordAt(single?.sequence ?? 0))?.transaction, undefined, 'one write alone needs no transaction');
 });
+
+t.test(
+  'a server that is configured for more takes more, and has the last word where it was told wrongly',
+  async (t) => {
+    const members = (count: number) => Array.from({ length: count }, (_, index) => writeOf(`many-${index}`, 0));
+    const { log } = await fresh(t, { maxTransaction: 1_010 });
+    await t.rejects(
+      log.transaction(members(1_001)),
+      TooLargeError,
+      'this one has the limit that JetStream has by itself',
+    );
+    t.equal(await log.lastSequence(), 0, 'nothing was appended');
+    // Configured as the one that `npm start` brings.
+    const { natsUrl } = await serverAddresses();
+    const maxTransaction = EMBEDDED_MAX_TRANSACTION;
+    const more = await openEventLog({
+      url: natsUrl,
+      prefix: uniqueName(),
+      stream: 'log',
+      maxTransaction,
+      timeoutMs: 60_000,
+    });
+    t.teardown(() => more.close());
+    t.equal((await more.transaction(members(maxTransaction))).at(-1)?.sequence, maxTransaction);
+    await t.rejects(more.transaction(members(maxTransaction + 1)), TooLargeError);
+  },
+);
 
 t.test('a record beyond the limit is refused before it is sent, one just below is taken', async (t) => {
   const { log } = await fresh(t);
