@@ -33,13 +33,11 @@ export async function bringDebianPackage(request: PackageRequest, context: SetUp
   await mkdir(work, { recursive: true });
   try {
     const apt = await privateApt({ source, suite, folder: path.join(context.cacheFolder, `apt-${suite}`) });
-    const update = await runCommand('apt-get', [...apt, 'update', '-qq'], {
-      onTick: (seconds) => context.say(`  … still fetching package lists after ${seconds} s`),
-    });
+    const complaint = await updateOnce(apt, suite, context);
     const download = await runCommand('apt-get', [...apt, 'download', '-qq', request.package], { cwd: work });
     const archive = (await readdir(work)).find((name) => name.endsWith('.deb'));
     if (archive === undefined) {
-      const said = `${update.stderr}${download.stderr}`.trim().slice(-1500);
+      const said = `${complaint}${download.stderr}`.trim().slice(-1500);
       throw new SetUpError(`This machine's Debian mirror gave no ${request.package} from the suite ${suite}: ${said}`);
     }
     const unpacked = path.join(work, 'unpacked');
@@ -53,8 +51,28 @@ export async function bringDebianPackage(request: PackageRequest, context: SetUp
   return target;
 }
 
+/** The suites whose lists this process has: several packages need them fetched once. */
+const updated = new Set<string>();
+
+/** Resolves to what apt complained of. */
+async function updateOnce(apt: readonly string[], suite: string, context: SetUpContext): Promise<string> {
+  if (updated.has(suite)) return '';
+  const { code, stderr } = await runCommand('apt-get', [...apt, 'update', '-qq'], {
+    onTick: (seconds) => context.say(`  … still fetching package lists after ${seconds} s`),
+  });
+  if (code === 0) updated.add(suite);
+  return stderr;
+}
+
 export function unpackedProgram(context: SetUpContext, packageName: string, program: string): string {
   return path.join(context.cacheFolder, 'packages', packageName, program);
+}
+
+/** Debian's name for this machine's kind, under which libraries lie. */
+export async function multiarch(): Promise<string> {
+  const { stdout } = await runCommand('dpkg-architecture', ['-qDEB_HOST_MULTIARCH']);
+  if (stdout.trim() !== '') return stdout.trim();
+  return process.arch === 'arm64' ? 'aarch64-linux-gnu' : 'x86_64-linux-gnu';
 }
 
 /** The options that keep apt to folders of our own. */

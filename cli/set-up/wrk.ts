@@ -1,7 +1,7 @@
 /** wrk, the load generator of the benchmarks over TLS: the one on the PATH, else Debian's, with the library it links against beside our other programs. Brought by bench/api alone. */
 import path from 'node:path';
 import { findProgram, runCommand } from './command.ts';
-import { bringDebianPackage, unpackedProgram } from './debian-package.ts';
+import { bringDebianPackage, multiarch, unpackedProgram } from './debian-package.ts';
 import type { Requirement } from './requirement.ts';
 
 export interface Wrk {
@@ -37,9 +37,3 @@ export const wrk: Requirement<Wrk> = {
   },
   otherwise: 'wrk is missing: put one on the PATH (Debian: apt-get install wrk).',
 };
-
-async function multiarch(): Promise<string> {
-  const { stdout } = await runCommand('dpkg-architecture', ['-qDEB_HOST_MULTIARCH']);
-  if (stdout.trim() !== '') return stdout.trim();
-  return process.arch === 'arm64' ? 'aarch64-linux-gnu' : 'x86_64-linux-gnu';
-}

@@ -6,18 +6,19 @@ import { readMergedKubeconfig, kubeconfigFiles } from './kubeconfig-files.ts';
 import { Connection } from './connection.ts';
 import { kindsOf, pathOf } from './kinds.ts';
 import { SHARED } from './words.ts';
-import type { Verb } from './verb.ts';
+import { outputsOf, type Verb } from './verb.ts';
 
 const PATIENCE_MS = 2_000;
 /** These verbs ask about objects. */
 const OF_OBJECTS = new Set(['get', 'history', 'diff', 'why', 'restore']);
 const VALUES: Readonly<Record<string, readonly string[]>> = {
-  output: ['json', 'yaml', 'wide', 'name'],
   plane: ['desired', 'observed'],
   at: ['now', '5m', '1h', '2h', '1d'],
   from: ['5m', '1h', '2h', '1d'],
   to: ['now', '5m', '1h', '2h', '1d'],
 };
+/** Of the one command with -o that is no verb. */
+const SQL_OUTPUTS = ['table', 'json', 'csv'];
 const ACTIONS: Readonly<Record<string, readonly string[]>> = {
   consumer: ['create', 'list', 'get', 'rotate', 'delete'],
   tenant: ['create', 'list', 'delete'],
@@ -35,18 +36,48 @@ export interface Completing {
   readonly words: readonly string[];
 }
 
-export async function candidates({ verbs, commands, words }: Completing): Promise<string[]> {
+export async function candidates(completing: Completing): Promise<string[]> {
+  const words = joined(completing.words);
+  const found = await candidatesOf({ ...completing, words });
+  const last = completing.words.at(-1) ?? '';
+  const given = SEPARATOR.test(last) ? '' : last;
+  // Bash completes what stands after the sign alone.
+  return found.map((word) => word.slice((words.at(-1) ?? '').length - given.length));
+}
+
+/** At these, bash cuts words: `--namespace`, `=`, `shop`; `system`, `:`, `node`. Other shells never hand over one by itself. */
+const SEPARATOR = /^[=:]+$/;
+
+function joined(words: readonly string[]): string[] {
+  const whole: string[] = [];
+  for (const [index, word] of words.entries()) {
+    const isPart = index > 0 && (SEPARATOR.test(word) || SEPARATOR.test(words[index - 1] ?? ''));
+    if (isPart) whole.push(`${whole.pop() ?? ''}${word}`);
+    else whole.push(word);
+  }
+  return whole;
+}
+
+async function candidatesOf({ verbs, commands, words }: Completing): Promise<string[]> {
   const [name = '', ...rest] = words;
   const typed = words.at(-1) ?? '';
   const fitting = (all: readonly string[]): string[] =>
     [...new Set(all)].filter((each) => each.startsWith(typed)).sort();
   if (rest.length === 0) return fitting([...Object.keys(verbs), ...commands]);
-  const flags: Flags = { ...SHARED, ...verbs[name]?.flags };
+  const verb = verbs[name];
+  const flags: Flags = { ...SHARED, ...verb?.flags };
+  const values = async (long: string): Promise<readonly string[]> =>
+    long === 'output' ? (verb ? outputsOf(verb) : SQL_OUTPUTS) : (VALUES[long] ?? (await valuesOf(long, rest)));
   const before = rest.at(-2) ?? '';
   const flag = Object.entries(flags).find(
     ([long, { short }]) => before === `--${long}` || before === `-${short ?? ''}`,
   );
-  if (flag && flag[1].type === 'string') return fitting(VALUES[flag[0]] ?? (await valuesOf(flag[0], rest)));
+  if (flag && flag[1].type === 'string') return fitting(await values(flag[0]));
+  const [, assigned] = /^--([a-z-]+)=/.exec(typed) ?? [];
+  if (assigned !== undefined) {
+    if (flags[assigned]?.type !== 'string') return [];
+    return fitting((await values(assigned)).map((value) => `--${assigned}=${value}`));
+  }
   if (typed.startsWith('-')) return fitting(Object.keys(flags).map((long) => `--${long}`));
   const places = rest.filter((word, index) => !word.startsWith('-') && !takesValue(rest[index - 1], flags));
   if (ACTIONS[name] && places.length === 1) return fitting(ACTIONS[name]);
@@ -86,9 +117,14 @@ function namesOf(words: readonly string[], kindWord: string, prefix: string): Pr
 
 const NAMES = 'application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io,application/json';
 
+/** `--long value`, `--long=value`, `-s value` or `-svalue`. */
 const valueOf = (words: readonly string[], long: string, short?: string): string | undefined => {
-  const at = words.findIndex((word) => word === `--${long}` || (short !== undefined && word === `-${short}`));
-  return at < 0 ? undefined : words[at + 1];
+  for (const [index, word] of words.entries()) {
+    if (word === `--${long}` || (short !== undefined && word === `-${short}`)) return words[index + 1];
+    if (word.startsWith(`--${long}=`)) return word.slice(long.length + 3);
+    if (short !== undefined && !word.startsWith('--') && word.startsWith(`-${short}`)) return word.slice(2);
+  }
+  return undefined;
 };
 
 async function asking(words: readonly string[], ask: (connection: Connection) => Promise<string[]>): Promise<string[]> {

@@ -2,7 +2,7 @@
 import { stringify } from 'yaml';
 import { meant, pathOf } from './kinds.ts';
 import type { Verb } from './verb.ts';
-import { momentWord, UsageError } from './words.ts';
+import { momentWord } from './words.ts';
 import { columns } from './terminal.ts';
 
 const TABLE = 'application/json;as=Table;v=v1;g=meta.k8s.io,application/json';
@@ -28,10 +28,9 @@ export const get: Verb = {
     selector: { type: 'string', short: 'l' },
     'all-namespaces': { type: 'boolean', short: 'A' },
   },
+  outputs: ['json', 'yaml', 'wide', 'name'],
   async run({ words, connection, screen }) {
     const output = words.text('output') ?? '';
-    if (!['', 'json', 'yaml', 'wide', 'name'].includes(output))
-      throw new UsageError(`-o is json, yaml, wide or name, not '${output}'.`);
     const { kind, name } = await meant(connection, words.names);
     const everywhere = words.has('all-namespaces') && name === undefined;
     const at = words.text('at');

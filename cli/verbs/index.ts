@@ -9,7 +9,7 @@ import { history } from './history.ts';
 import { restore } from './restore.ts';
 import { status } from './status.ts';
 import { terminal, whileWaiting } from './terminal.ts';
-import type { Verb } from './verb.ts';
+import { outputsOf, type Verb } from './verb.ts';
 import { wait } from './wait.ts';
 import { why } from './why.ts';
 import { readWords, UsageError } from './words.ts';
@@ -44,6 +44,9 @@ export async function ask(name: string, given: readonly string[]): Promise<numbe
       screen.write(helpOf(verb));
       return 0;
     }
+    const output = words.text('output');
+    if (output !== undefined && !outputsOf(verb).includes(output))
+      throw new UsageError(`-o is ${outputsOf(verb).join(', ')}, not '${output}'.`);
     connection = new Connection({
       kubeconfig: words.text('kubeconfig'),
       context: words.text('context'),

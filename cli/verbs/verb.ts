@@ -9,6 +9,10 @@ export interface Verb {
   readonly usage: string;
   readonly examples: readonly string[];
   readonly flags: NonNullable<ParseArgsConfig['options']>;
+  /** What -o may be; json alone unless said. */
+  readonly outputs?: readonly string[];
   /** Throws UsageError, ApiError and ApiUnreachableError. */
   run(question: { words: Words; connection: Connection; screen: Screen }): Promise<void>;
 }
+
+export const outputsOf = ({ outputs = ['json'] }: Pick<Verb, 'outputs'>): readonly string[] => outputs;

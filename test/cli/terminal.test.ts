@@ -1,5 +1,5 @@
 /**
- * `reckon` at the terminal: help with an example for each verb, completion in a real bash, kubectl plugins in a real kubectl, kubeconfigs as kubectl merges them, colour only on a terminal, exit codes. Against one API server.
+ * `reckon` at the terminal: help with an example for each verb, kubectl plugins in a real kubectl, kubeconfigs as kubectl merges them, colour only on a terminal, exit codes. Against one API server.
  */
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import path from 'node:path';
@@ -7,8 +7,6 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import t, { type Test } from 'tap';
 import { runCommand, type CommandResult } from '../../cli/set-up/command.ts';
 import { writePrograms } from '../../cli/start/terminal-programs.ts';
-import { candidates } from '../../cli/verbs/complete.ts';
-import { completionScript, SHELLS } from '../../cli/verbs/completion.ts';
 import { terminal, whileWaiting } from '../../cli/verbs/terminal.ts';
 import { parse, stringify } from 'yaml';
 import { configMap, startApi, type Api, type Json } from '../api-server/api.ts';
@@ -60,37 +58,6 @@ t.test('the terminal', async (t) => {
     }
     const helps = await Promise.all(['consumer', 'sql'].map((verb) => sh(`reckon ${verb} --help`)));
     for (const { code, stdout: help } of helps) t.match({ code, help }, { code: 0, help: /Examples\n {2}reckon/ });
-  });
-
-  await t.test('completion, in a real bash', async (t) => {
-    const complete = async (line: string): Promise<string[]> => {
-      const script = `source <(reckon completion bash)
-        line=${JSON.stringify(line)}; read -ra COMP_WORDS <<< "$line"; [[ $line == *' ' ]] && COMP_WORDS+=('')
-        COMP_CWORD=$(( \${#COMP_WORDS[@]} - 1 )); _reckon; printf '%s\\n' "\${COMPREPLY[@]}"`;
-      return (await sh(script)).stdout.trim().split('\n');
-    };
-    const [verbs, kinds, names, namespaces, contexts, nothing] = await Promise.all(
-      [
-        'reckon hi',
-        'reckon get configm',
-        'reckon get -n shop cm/s',
-        'reckon get pods -n s',
-        'reckon get --context r',
-        'reckon get nonsense/x',
-      ].map(complete),
-    );
-    t.strictSame(verbs, ['history']);
-    t.strictSame(kinds, ['configmaps']);
-    t.strictSame(names, ['cm/settings', 'cm/sizes']);
-    t.strictSame(namespaces, ['shop']);
-    t.strictSame(contexts, ['reckon']);
-    t.strictSame(nothing, [''], 'and silence where nothing fits');
-    const offline = (...words: string[]) => candidates({ verbs: {}, commands: [], words });
-    t.ok((await offline('why', '--')).includes('--namespace'));
-    t.strictSame(await offline('get', 'pods', '-o', ''), ['json', 'name', 'wide', 'yaml']);
-    t.strictSame(await offline('consumer', 'r'), ['rotate']);
-    for (const shell of SHELLS) t.match(completionScript(shell), /reckon __complete/);
-    t.equal(completionScript('tcsh'), undefined);
   });
 
   await t.test('kubectl finds the plugins, and is disturbed by nothing of ours', async (t) => {
@@ -176,6 +143,7 @@ t.test('the terminal', async (t) => {
       [words, 0, /^$/],
       ['reckon get cm nobody -n shop', 1, /NotFound/],
       ['reckon get sandwiches', 2, /no kind of objects called/],
+      ['reckon history cm/settings -n shop -o yaml', 2, /-o is json, not 'yaml'/],
       ['reckon nonsense', 2, /no command `nonsense`/],
       ['reckon consumer paint billing', 2, /create, list, get, rotate or delete/],
       ['reckon consumer create billing -n shop', 1, /NATS_CONSUMERS_ACCOUNT/],
