@@ -85,6 +85,8 @@ export async function standpoint(
   if ('timeMs' in moment) {
     const { timeMs } = moment;
     if (timeMs > nowMs) throw refused(field, text, `it is ${new Date(nowMs).toISOString()}: the future is not known`);
+    // Before 1970 no record can be; before some 270,000 years ago no clock can say when.
+    if (timeMs < 0) throw beforeAll(text);
     return { revision: await recorded(past, await past.sequenceAt(new Date(timeMs), newest), text), timeMs };
   }
   if (moment.revision > newest) throw refused(field, text, `the newest revision is ${newest}`);
@@ -93,9 +95,12 @@ export async function standpoint(
 }
 
 async function recorded(past: Past, revision: number, asked: string): Promise<number> {
-  if (revision < 1) throw expired(`nothing is recorded of ${JSON.stringify(asked)}: it lies before the first record`);
+  if (revision < 1) throw beforeAll(asked);
   return past.momentAt(revision);
 }
+
+const beforeAll = (asked: string): StatusError =>
+  expired(`nothing is recorded of ${JSON.stringify(asked)}: it lies before the first record`);
 
 const refused = (field: string, value: string, why: string): StatusError =>
   badRequest(`${field}: Invalid value: ${JSON.stringify(value.slice(0, 2 * MAX_LENGTH))}: ${why}`);
