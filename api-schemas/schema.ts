@@ -150,6 +150,10 @@ export interface CustomKind {
   readonly definition: string;
   /** The version that objects are stored in, whichever they are written in. */
   readonly storageVersion: string;
+  /** Of any version that the definition has, served or not. */
+  readonly schemaOf: (version: string) => Schema | undefined;
+  /** Absent where versions differ in nothing but their name. */
+  readonly convert?: Convert;
   /** The definition is being deleted: nothing new is made. */
   readonly terminating: boolean;
   /** Aborted when this definition is replaced or withdrawn: watches that began under it end. */
@@ -159,6 +163,9 @@ export interface CustomKind {
   /** What the author demands of `metadata.name` and `metadata.generateName`. */
   readonly metadata?: Schema | undefined;
 }
+
+/** Makes of objects, each in some version of its kind, the same in the version that is named; in the same order. Rejects with a StatusError. */
+export type Convert = (objects: readonly ApiObject[], version: string) => Promise<readonly ApiObject[]>;
 
 /** Any API object, as JSON. */
 export interface ApiObject {

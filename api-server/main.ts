@@ -59,6 +59,8 @@ export interface ApiServerOptions {
   readonly prefix?: string;
   /** How long an Event is kept. Default 7 days. */
   readonly eventTtlSeconds?: number;
+  /** How long a conversion webhook of a custom kind may take. Default 30 s, as in Kubernetes. */
+  readonly webhookTimeoutMs?: number;
   /** How many requests are answered at once, and how many wait; what is not named is as in `fairness/levels.ts`. */
   readonly limits?: Partial<Limits>;
   /** Where several processes serve one address: is given the metrics of this one, and reads those of all. Absent: `/metrics` tells of this process. */
@@ -136,7 +138,8 @@ export async function startApiServer(options: ApiServerOptions): Promise<{ port:
     logger,
   };
   await Promise.all([shelves.log.stream.start(), shelves.ephemeral.stream.start()]);
-  followDefinitions({ registry, store, logger, signal: stopping.signal });
+  const { webhookTimeoutMs } = options;
+  followDefinitions({ registry, store, nodes, logger, webhookTimeoutMs, signal: stopping.signal });
   await bootstrap(services);
   const fault = (attempt: Promise<unknown>) =>
     attempt.then(

@@ -9,7 +9,8 @@ import type { ApiObject } from '../api-schemas/schema.ts';
 import { apiVersionOf, asSpoken, type Call } from './call.ts';
 import { listMessage, sealMessage } from './codec/protobuf.ts';
 import { negotiate } from './codec/negotiate.ts';
-import type { Status } from './errors.ts';
+import { inAskedVersion } from './custom-resources/presentation.ts';
+import { StatusError, type Status } from './errors.ts';
 import {
   asWritten,
   CONTENT_TYPES,
@@ -125,8 +126,10 @@ function sendValue(call: Call, value: unknown, code = 200): void {
   sendBytes(call, code, bytes, type);
 }
 
-export function sendEntry(asking: Call, entry: Entry, code = 200): void {
+/** Rejects where a webhook has to convert the object and cannot. */
+export async function sendEntry(asking: Call, found: Entry, code = 200): Promise<void> {
   const call = asSpoken(asking);
+  const [entry = found] = await inAskedVersion(call.definition, [found]);
   const representation = representationOf(call);
   const { as, format } = representation;
   if (as === 'Object' && format === 'json' && asWritten(call, entry) && !wantsPretty(call.response))
@@ -141,6 +144,22 @@ export function sendEntry(asking: Call, entry: Entry, code = 200): void {
   sendObject(call, objectOf(call, entry), code);
 }
 
+/** What a write has left. That it cannot be shown does not undo it, and the refusal says so. */
+export async function sendWritten(call: Call, entry: Entry, code = 200): Promise<void> {
+  call.response.setHeader('Reckon-Revision', entry.sequence);
+  try {
+    await sendEntry(call, entry, code);
+  } catch (error) {
+    throw writtenAllTheSame(error);
+  }
+}
+
+export function writtenAllTheSame(error: unknown): unknown {
+  if (!(error instanceof StatusError) || error.reason !== 'Unknown') return error;
+  const message = `the write was made, but what it left cannot be shown: ${error.message}`;
+  return new StatusError(error.reason, message, error.details, { cause: error });
+}
+
 export interface ListPage {
   readonly entries: readonly Entry[];
   readonly revision: number;
@@ -148,8 +167,9 @@ export interface ListPage {
   readonly remaining?: number;
 }
 
-export function sendList(asking: Call, page: ListPage): void {
+export async function sendList(asking: Call, found: ListPage): Promise<void> {
   const call = asSpoken(asking);
+  const page = { ...found, entries: await inAskedVersion(call.definition, found.entries) };
   const { definition } = call;
   const representation = representationOf(call);
   const { as, format, version } = representation;

@@ -30,7 +30,7 @@ export function validateMetadata(
 }
 
 /** Labels and annotations of a pod template and the like. */
-export function validateTemplateMetadata(metadata: Partial<ObjectMetadata> | undefined, path: string): Fault[] {
+export function labelAndAnnotationFaults(metadata: Partial<ObjectMetadata> | undefined, path: string): Fault[] {
   return [
     ...labelsFaults(metadata?.labels, `${path}.labels`),
     ...annotationsFaults(metadata?.annotations, `${path}.annotations`),

@@ -2,7 +2,7 @@
  * What a CustomResourceDefinition must obey beyond its own schema: names, versions, columns, paths, and a structural schema for each version. A rule of `admission/rules/catalogue.ts`; every fault is told at once. What has
  * not changed on an update is not judged again.
  */
-import { forbidden, invalid, notSupported, required, tooMany, type Fault } from '../admission/fault.ts';
+import { invalid, notSupported, required, tooMany, type Fault } from '../admission/fault.ts';
 import { dns1035Label } from '../admission/names.ts';
 import {
   objectAt,
@@ -14,6 +14,7 @@ import {
   type Rule,
 } from '../admission/rules/rule.ts';
 import { parsePath } from '../table/json-path.ts';
+import { conversionFaults } from './conversion-rules.ts';
 import { defaultFaults } from './default-values.ts';
 import { validationRuleFaults } from './validation-rules.ts';
 import type { SchemaProps } from './schema-of-kind.ts';
@@ -48,7 +49,10 @@ export const customResourceDefinition: Rule = ({ value, old, report }) => {
   if (old && sameJson(spec, old['spec'])) return;
   if (!old) report(...approvalFaults(value, textAt(spec['group'])));
   if (old) report(...changeFaults(spec, objectAt(old['spec']), isEstablished(old)));
-  report(...groupFaults(textAt(spec['group'])), ...namesFaults(objectAt(spec['names'])), ...conversionFaults(spec));
+  report(...groupFaults(textAt(spec['group'])), ...namesFaults(objectAt(spec['names'])));
+  if (spec['preserveUnknownFields'] === true)
+    report(invalid('spec.preserveUnknownFields', true, 'must be false: mark what keeps unknown fields in the schema'));
+  report(...conversionFaults(objectAt(spec['conversion']), 'spec.conversion'));
   const versions = objectsAt(spec['versions']);
   const before = objectsAt(objectAt(old?.['spec'])['versions']);
   for (const [index, version] of versions.entries()) {
@@ -109,22 +113,6 @@ function namesFaults(names: JsonObject): Fault[] {
       faults.push(...dns1035Label(textAt(name)).map((says) => invalid(`spec.names.${field}[${index}]`, name, says)));
   }
   return faults;
-}
-
-function conversionFaults(spec: JsonObject): Fault[] {
-  const conversion = objectAt(spec['conversion']);
-  if (spec['preserveUnknownFields'] === true)
-    return [invalid('spec.preserveUnknownFields', true, 'must be false: mark what keeps unknown fields in the schema')];
-  if (conversion['strategy'] === 'Webhook')
-    return [
-      forbidden(
-        'spec.conversion.strategy',
-        'conversion by webhooks is not offered yet: use None, which changes apiVersion alone, and keep the fields of all versions alike',
-      ),
-    ];
-  if (conversion['webhook'] !== undefined)
-    return [forbidden('spec.conversion.webhook', 'should not be set when strategy is not set to Webhook')];
-  return [];
 }
 
 function storedVersionFaults({ spec, status }: JsonObject): Fault[] {

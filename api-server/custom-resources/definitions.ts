@@ -9,6 +9,8 @@ import type { ResourceDefinition } from '../../api-schemas/schema.ts';
 import type { CustomResourceDefinition } from '../../api-schemas/types/apiextensions-v1.ts';
 import { decode, type Entry } from '../store/entry.ts';
 import type { ObjectStore, Store } from '../store/object-store.ts';
+import type { NodeConnections } from '../subresources/node-connections.ts';
+import { webhookConversion } from './conversion-webhook.ts';
 import { isEstablished, resourceDefinitions } from './resource-definitions.ts';
 
 export const CRD_GROUP = 'apiextensions.k8s.io';
@@ -17,13 +19,18 @@ export const CRD_RESOURCE = 'customresourcedefinitions';
 export interface FollowDefinitions {
   readonly registry: Registry;
   readonly store: ObjectStore;
+  /** By which webhooks behind Services are reached. */
+  readonly nodes: NodeConnections;
   readonly logger: Logger;
+  /** How long a webhook may take; default as in Kubernetes. */
+  readonly webhookTimeoutMs?: number | undefined;
   /** Of the server's end. */
   readonly signal: AbortSignal;
 }
 
 /** Serves what is established now, and from now on what becomes so. */
-export function followDefinitions({ registry, store, logger, signal }: FollowDefinitions): void {
+export function followDefinitions(options: FollowDefinitions): void {
+  const { registry, store, logger, signal } = options;
   const crds = registry.byResource(CRD_GROUP, 'v1', CRD_RESOURCE);
   if (!crds) throw new Error(`there is no schema of ${CRD_RESOURCE}`);
   const cache = store.cache(crds);
@@ -34,7 +41,7 @@ export function followDefinitions({ registry, store, logger, signal }: FollowDef
     try {
       const retire = new AbortController();
       setMaxListeners(0, retire.signal);
-      const wanted = servedBy(entry, registry, retire.signal);
+      const wanted = servedBy(entry, options, retire.signal);
       const standing = served.get(entry.key.name);
       const withdrawn = standing?.definitions.filter((one) => !wanted.some((other) => sameResource(one, other))) ?? [];
       for (const one of withdrawn) registry.remove(one.group, one.version, one.resource);
@@ -92,11 +99,17 @@ type Served = ReturnType<typeof resourceDefinitions>[number];
 
 const parse = (entry: Entry): CustomResourceDefinition => decode(entry) as unknown as CustomResourceDefinition;
 
-function servedBy(entry: Entry, registry: Registry, retired: AbortSignal): readonly Served[] {
+function servedBy(
+  entry: Entry,
+  { registry, store, nodes, logger, webhookTimeoutMs: timeoutMs }: FollowDefinitions,
+  retired: AbortSignal,
+): readonly Served[] {
   const definition = parse(entry);
   if (!isEstablished(definition)) return [];
+  const reach = { registry, store, nodes };
+  const convert = webhookConversion(definition, { reach, logger, ...(timeoutMs !== undefined && { timeoutMs }) });
   // What is built in is never replaced.
-  return resourceDefinitions(definition, { registry, parse: () => parse(entry), retired }).filter(
+  return resourceDefinitions(definition, { registry, parse: () => parse(entry), retired, convert }).filter(
     ({ group, version, resource, kind }) =>
       [registry.byResource(group, version, resource), registry.byKind(group, version, kind)].every(
         (known) => known === undefined || known.custom?.definition === definition.metadata.name,

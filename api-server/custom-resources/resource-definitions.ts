@@ -4,7 +4,7 @@
  */
 import { conditionHolds } from '../../api-schemas/conditions.ts';
 import type { Registry } from '../../api-schemas/registry.ts';
-import type { Column, ResourceDefinition, Subresource } from '../../api-schemas/schema.ts';
+import type { Column, Convert, ResourceDefinition, Subresource } from '../../api-schemas/schema.ts';
 import type {
   CustomResourceDefinition,
   CustomResourceDefinitionNames,
@@ -41,6 +41,8 @@ export interface Making {
   /** Reads the same definition again: a schema is made when it is first asked for, and until then takes no room. */
   readonly parse?: () => CustomResourceDefinition;
   readonly retired?: AbortSignal;
+  /** Of a kind that is converted by a webhook. */
+  readonly convert?: Convert | undefined;
 }
 
 /** Every version that is served. */
@@ -58,7 +60,7 @@ const isTerminating = ({ metadata, status }: CustomResourceDefinition): boolean 
 function resourceDefinition(
   definition: CustomResourceDefinition,
   version: CustomResourceDefinitionVersion,
-  { registry, parse = () => definition, retired }: Making,
+  { registry, parse = () => definition, retired, convert }: Making,
 ): ResourceDefinition {
   const { metadata, spec, status } = definition;
   const { group, scope } = spec;
@@ -70,19 +72,26 @@ function resourceDefinition(
     storageVersion: spec.versions.find(({ storage }) => storage)?.name ?? version.name,
     terminating: isTerminating(definition),
     ...(retired && { retired }),
+    ...(convert && { convert }),
+    schemaOf: (name: string) => made(name)?.schema,
     ...(deprecation !== undefined && { deprecation }),
     get metadata() {
-      return made().metadata;
+      return own().metadata;
     },
   };
-  let schemas: KindSchemas | undefined;
-  const made = (): KindSchemas => {
-    if (schemas) return schemas;
-    const found = parse().spec.versions.find(({ name }) => name === version.name);
-    const props = found?.schema?.openAPIV3Schema as SchemaProps | undefined;
-    const title = [...group.split('.').toReversed(), version.name, kind].join('.');
-    return (schemas = schemaOfKind(props, title, registry));
+  const schemas = new Map<string, KindSchemas>();
+  const made = (wanted: string): KindSchemas | undefined => {
+    const standing = schemas.get(wanted);
+    if (standing) return standing;
+    const found = parse().spec.versions.find(({ name }) => name === wanted);
+    if (!found) return undefined;
+    const props = found.schema?.openAPIV3Schema as SchemaProps | undefined;
+    const title = [...group.split('.').toReversed(), wanted, kind].join('.');
+    const schema = schemaOfKind(props, title, registry);
+    schemas.set(wanted, schema);
+    return schema;
   };
+  const own = (): KindSchemas => made(version.name) ?? schemaOfKind(undefined, kind, registry);
   return {
     group,
     version: version.name,
@@ -102,7 +111,7 @@ function resourceDefinition(
     sealed: [],
     hasGeneration: true,
     get schema() {
-      return made().schema;
+      return own().schema;
     },
     custom,
   };

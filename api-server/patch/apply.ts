@@ -5,6 +5,7 @@
  */
 import type { ApiObject, Schema } from '../../api-schemas/schema.ts';
 import { badRequest } from '../errors.ts';
+import { refuse, type ApplyConflict, type Refusal } from './apply-conflicts.ts';
 import {
   difference,
   EMPTY,
@@ -14,11 +15,9 @@ import {
   intersection,
   isEmpty,
   paths,
-  printPath,
   recursiveDifference,
   union,
   type FieldSet,
-  type Path,
 } from './field-set.ts';
 import { compareFields, excluding, fieldsOf, removeFields, type FieldChanges } from './field-walk.ts';
 import { checkDepth, equalJson, isArray, isObject, type JsonObject } from './json.ts';
@@ -40,6 +39,7 @@ import {
 } from './managed-fields.ts';
 import { typeFaults } from './typed-check.ts';
 import { mergeBySchema } from './typed-merge.ts';
+import type { OtherVersions } from './versions.ts';
 
 export interface Apply {
   /** The stored object; undefined where there is none yet. */
@@ -57,39 +57,60 @@ export interface Apply {
   readonly resetFields?: FieldSet;
 }
 
-/** A field that the configuration would change and another manager owns. */
-export interface ApplyConflict {
-  readonly manager: Manager;
-  readonly path: Path;
-}
-
 export type Applied =
   | { readonly kind: 'applied'; readonly object: ApiObject; readonly managedFields: readonly ManagedFieldsEntry[] }
-  | { readonly kind: 'conflicts'; readonly message: string; readonly causes: readonly ConflictCause[] };
-
-/** As it stands in `details.causes` of the 409. */
-export interface ConflictCause {
-  readonly reason: 'FieldManagerConflict';
-  readonly message: string;
-  readonly field: string;
-}
+  | Refusal;
 
 /** kubectl's name when it applies server-side; only for it does the annotation of client-side apply count. */
 const KUBECTL = 'kubectl';
 const BEFORE_FIRST_APPLY = 'before-first-apply';
 
+/** An object that is wanted in another version. */
+interface Wanted {
+  readonly object: JsonObject;
+  readonly apiVersion: string;
+}
+
+/** A computation that is handed each object that it wants in another version. */
+type Asking<T> = Generator<Wanted, T, JsonObject>;
+
 /** Throws BadRequest for a configuration that cannot be applied; the object that it returns carries no managedFields and is not defaulted yet. */
 export function applyPatch(request: Apply): Applied {
+  const steps = apply(request, undefined);
+  let step = steps.next();
+  // All versions name fields alike.
+  while (!step.done) step = steps.next(step.value.object);
+  return step.value;
+}
+
+/** The same of a kind whose versions name fields otherwise: each manager's fields are compared in the version that it wrote. */
+export async function applyAcrossVersions(request: Apply, versions: OtherVersions): Promise<Applied> {
+  const steps = apply(request, versions);
+  let step = steps.next();
+  while (!step.done) {
+    const { object, apiVersion } = step.value;
+    const [converted = object] = await versions.convert([object], apiVersion);
+    step = steps.next(converted);
+  }
+  return step.value;
+}
+
+function* apply(request: Apply, versions: OtherVersions | undefined): Asking<Applied> {
   const { live, config } = request;
   checkConfig(request);
+  const schemaOf = (apiVersion: string) =>
+    versions && apiVersion !== config.apiVersion ? versions.schemaOf(apiVersion) : request.schema;
   const state: State = {
     ...request,
     live: live ? withoutManagedFields(live) : {},
-    managers: managersOf(request),
+    managers: new Map([...managersOf(request)].filter(([, { apiVersion }]) => schemaOf(apiVersion))),
     self: selfOf(request),
     resetFields: request.resetFields ?? EMPTY,
+    // One that is not told apart has the fields of the version that is applied.
+    versionOf: ({ apiVersion }) => (versions ? apiVersion : config.apiVersion),
+    schemaOf: (apiVersion) => schemaOf(apiVersion) ?? request.schema,
   };
-  const outcome = attempt(state);
+  const outcome = yield* attempt(state);
   const conflicts = request.force ? [] : standing(outcome.conflicts, request);
   if (conflicts.length > 0) return refuse(conflicts);
   const told = request.manager === KUBECTL ? withLastApplied(outcome.object, config) : outcome.object;
@@ -112,11 +133,14 @@ interface State extends Omit<Apply, 'live' | 'resetFields'> {
   readonly managers: Managers;
   readonly self: Manager;
   readonly resetFields: FieldSet;
+  readonly versionOf: (manager: Manager) => string;
+  readonly schemaOf: (apiVersion: string) => Schema;
 }
 
 interface Outcome {
   readonly object: JsonObject;
-  readonly changes: FieldChanges;
+  /** By the version of those who are to be told. */
+  readonly changes: ReadonlyMap<string, FieldChanges>;
   readonly conflicts: readonly ApplyConflict[];
   readonly managers: Managers;
 }
@@ -152,19 +176,22 @@ const selfOf = ({ manager, config, subresource, time }: Apply): Manager => ({
 });
 
 /** Merge, prune, and see what that would change for others. */
-function attempt(state: State): Outcome {
-  const { live, config, schema, self, resetFields } = state;
+function* attempt(state: State): Asking<Outcome> {
+  const { live, config, schema, self, resetFields, versionOf } = state;
   const identity = identityOf(self);
   const wanted = recursiveDifference(fieldsOf(config, schema), resetFields);
   const managers = new Map(state.managers).set(identity, { ...self, fields: wanted });
   const merged = mergeBySchema(live, config, schema);
-  const object = prune({ merged, last: state.managers.get(identity)?.fields ?? EMPTY, managers, schema });
-  const changes = excluding(compareFields(live, object, schema), resetFields);
+  const object = yield* prune({ state, merged, last: state.managers.get(identity), managers });
+  const changes = yield* changesOf(state, object);
   const conflicts = [...managers]
     .filter(([other]) => other !== identity)
     .map(([, manager]) => manager)
     .sort(compareIdentities)
-    .flatMap((manager) => [...paths(intersection(manager.fields, changes.changed))].map((path) => ({ manager, path })));
+    .flatMap((manager) => {
+      const { changed = EMPTY } = changes.get(versionOf(manager)) ?? {};
+      return [...paths(intersection(manager.fields, changed))].map((path) => ({ manager, path }));
+    });
   return { object, changes, conflicts, managers };
 }
 
@@ -173,29 +200,63 @@ const compareIdentities = (left: Manager, right: Manager): number => {
   return a < b ? -1 : a > b ? 1 : compareManagers(left, right);
 };
 
+/** What the apply changes, in every version that a manager wrote in. */
+function* changesOf(state: State, object: JsonObject): Asking<ReadonlyMap<string, FieldChanges>> {
+  const { live, config, managers, self, versionOf, schemaOf, resetFields } = state;
+  const changes = new Map<string, FieldChanges>();
+  const others = [...managers].filter(([identity]) => identity !== identityOf(self));
+  for (const version of new Set(others.map(([, manager]) => versionOf(manager)))) {
+    const then = yield* inVersion({ object: live, apiVersion: version }, config.apiVersion);
+    const now = yield* inVersion({ object, apiVersion: version }, config.apiVersion);
+    changes.set(version, excluding(compareFields(then, now, schemaOf(version)), resetFields));
+  }
+  return changes;
+}
+
+/** `is` is the version that the object is in. */
+function* inVersion(wanted: Wanted, is: string): Asking<JsonObject> {
+  return wanted.apiVersion === is ? wanted.object : yield wanted;
+}
+
 interface Prune {
+  readonly state: State;
   readonly merged: JsonObject;
-  /** What the manager applied last time. */
-  readonly last: FieldSet;
+  /** The manager with what it applied last time. */
+  readonly last: Manager | undefined;
   /** Everybody, the manager with what it applies now. */
   readonly managers: Managers;
-  readonly schema: Schema;
 }
 
 /**
- * Removes what the manager applied last time, does not apply now, and nobody else owns. In three steps: take out all of it; put back what anybody owns;
+ * Removes what the manager applied last time, does not apply now, and nobody else owns. In three steps: take out all of it; put back what anybody owns, version by version, that of last time first;
  * put back what went with it without having been the manager's (defaulted fields of an item that stays because another owns a field of it).
  */
-function prune({ merged, last, managers, schema }: Prune): JsonObject {
-  if (isEmpty(last)) return merged;
-  const named = (set: FieldSet) => ensureNamedFieldsAreMembers(set, schema);
-  const fieldsIn = (object: JsonObject) => named(fieldsOf(object, schema));
-  const without = (set: FieldSet) => asObject(removeFields(merged, set, schema));
-  const all = fieldsIn(merged);
-  const owned = [...managers.values()].reduce((set, manager) => union(set, manager.fields), EMPTY);
-  const stripped = without(named(last));
-  const restored = without(difference(all, union(fieldsIn(stripped), named(owned))));
-  return without(intersection(difference(all, fieldsIn(restored)), named(last)));
+function* prune({ state, merged, last, managers }: Prune): Asking<JsonObject> {
+  if (!last || isEmpty(last.fields)) return merged;
+  const { config, versionOf, schemaOf } = state;
+  const at = versionOf(last);
+  const named = (set: FieldSet, version: string) => ensureNamedFieldsAreMembers(set, schemaOf(version));
+  const fieldsIn = (object: JsonObject, version: string) => named(fieldsOf(object, schemaOf(version)), version);
+  const without = (object: JsonObject, set: FieldSet, version: string) =>
+    asObject(removeFields(object, set, schemaOf(version)));
+  let version = at;
+  let whole = yield* inVersion({ object: merged, apiVersion: at }, config.apiVersion);
+  let pruned = without(whole, named(last.fields, at), at);
+  const owners = [...managers.values()];
+  for (const next of new Set([at, ...owners.map(versionOf)])) {
+    whole = yield* inVersion({ object: whole, apiVersion: next }, version);
+    pruned = yield* inVersion({ object: pruned, apiVersion: next }, version);
+    version = next;
+    const mine = owners.filter((owner) => versionOf(owner) === next);
+    const owned = mine.reduce((set, { fields }) => union(set, fields), EMPTY);
+    const kept = union(fieldsIn(pruned, next), named(owned, next));
+    pruned = without(whole, difference(fieldsIn(whole, next), kept), next);
+  }
+  whole = yield* inVersion({ object: whole, apiVersion: at }, version);
+  pruned = yield* inVersion({ object: pruned, apiVersion: at }, version);
+  const gone = difference(fieldsIn(whole, at), fieldsIn(pruned, at));
+  const rest = without(whole, intersection(gone, named(last.fields, at)), at);
+  return yield* inVersion({ object: rest, apiVersion: config.apiVersion }, at);
 }
 
 const asObject = (value: unknown): JsonObject => (isObject(value) ? value : {});
@@ -206,8 +267,9 @@ function settle(state: State, { changes, managers }: Outcome, object: JsonObject
   const previous = state.managers.get(identity);
   const settled = new Map<string, Manager>();
   for (const [other, manager] of managers) {
-    if (other !== identity)
-      settled.set(other, withFields(manager, difference(difference(manager.fields, changes.changed), changes.removed)));
+    if (other === identity) continue;
+    const { changed = EMPTY, removed = EMPTY } = changes.get(state.versionOf(manager)) ?? {};
+    settled.set(other, withFields(manager, difference(difference(manager.fields, changed), removed)));
   }
   const applied = difference(managers.get(identity)?.fields ?? EMPTY, NEVER_MANAGED);
   const same =
@@ -223,31 +285,4 @@ function dropNulls(value: unknown, depth = 0): unknown {
   if (!isObject(value)) return value;
   const kept = Object.entries(value).filter(([, item]) => item !== null);
   return Object.fromEntries(kept.map(([name, item]) => [name, dropNulls(item, depth + 1)]));
-}
-
-function refuse(conflicts: readonly ApplyConflict[]): Applied {
-  const causes = conflicts.map(({ manager, path }) => ({
-    reason: 'FieldManagerConflict' as const,
-    message: `conflict with ${printManager(manager)}`,
-    field: printPath(path),
-  }));
-  return { kind: 'conflicts', message: conflictMessage(conflicts), causes };
-}
-
-/** Kubernetes' sentence: one conflict on one line, several grouped by manager. */
-function conflictMessage(conflicts: readonly ApplyConflict[]): string {
-  const [first] = conflicts;
-  if (conflicts.length === 1 && first)
-    return `Apply failed with 1 conflict: conflict with ${printManager(first.manager)}: ${printPath(first.path)}`;
-  const byManager = new Map<string, string[]>();
-  for (const { manager, path } of conflicts) {
-    const heading = `conflicts with ${printManager(manager)}:`;
-    byManager.set(heading, [...(byManager.get(heading) ?? []), `- ${printPath(path)}`]);
-  }
-  return `Apply failed with ${conflicts.length} conflicts: ${[...byManager].flatMap(([heading, lines]) => [heading, ...lines]).join('\n')}`;
-}
-
-function printManager({ manager, subresource, operation, apiVersion }: Manager): string {
-  const name = `${JSON.stringify(manager)}${subresource === '' ? '' : ` with subresource ${JSON.stringify(subresource)}`}`;
-  return operation === 'Update' ? `${name} using ${apiVersion}` : name;
 }

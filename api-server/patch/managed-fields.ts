@@ -19,6 +19,7 @@ import {
 import { compareFields, excluding, type FieldChanges } from './field-walk.ts';
 import { field, isArray, isEmptyObject, isObject, type JsonObject } from './json.ts';
 import { fieldElement } from './path-element.ts';
+import type { OtherVersions } from './versions.ts';
 
 export type Operation = 'Apply' | 'Update';
 
@@ -195,6 +196,32 @@ export interface Update {
   readonly subresource?: string;
   /** Fields that this endpoint ignores in what callers send (`fieldsNamed([['status']])` on the main one): nobody comes to own them through it. */
   readonly resetFields?: FieldSet;
+  /** See changesElsewhere. */
+  readonly elsewhere?: ChangesElsewhere;
+}
+
+/** What changed as the other versions tell it in which an object's managers wrote; undefined for a version that is no more. */
+export type ChangesElsewhere = ReadonlyMap<string, FieldChanges | undefined>;
+
+/** Only for a kind whose versions name fields otherwise. */
+export async function changesElsewhere(
+  before: ApiObject,
+  after: ApiObject,
+  { schemaOf, convert }: OtherVersions,
+): Promise<ChangesElsewhere> {
+  const managers = [before, after].flatMap((object) => [...readManagersOrNone(managedFieldsOf(object)).values()]);
+  const versions = new Set(managers.map(({ apiVersion }) => apiVersion));
+  versions.delete(after.apiVersion);
+  const changes = new Map<string, FieldChanges | undefined>();
+  for (const version of versions) {
+    const schema = schemaOf(version);
+    if (!schema) changes.set(version, undefined);
+    else {
+      const [then = {}, now = {}] = await convert([before, after].map(withoutManagedFields), version);
+      changes.set(version, compareFields(then, now, schema));
+    }
+  }
+  return changes;
 }
 
 /**
@@ -215,7 +242,7 @@ export function trackUpdate(update: Update): ManagedFieldsEntry[] {
     time: wholeSeconds(update.time),
     fields: EMPTY,
   };
-  return writeManagers(capUpdateManagers(takeOver(known, changes, self, update.resetFields ?? EMPTY)));
+  return writeManagers(capUpdateManagers(takeOver(known, { changes, self, ...update })));
 }
 
 /** The managers to start from: those the request sets, where it may and they can be read, or else those of the stored object. */
@@ -235,14 +262,22 @@ const isReset = (entries: unknown): boolean =>
   isArray(entries) &&
   (entries.length === 0 || (entries.length === 1 && isObject(entries[0]) && isEmptyObject(entries[0])));
 
-function takeOver(known: Managers, changes: FieldChanges, self: Manager, resetFields: FieldSet): Managers {
+interface TakeOver extends Pick<Update, 'resetFields' | 'elsewhere'> {
+  readonly changes: FieldChanges;
+  readonly self: Manager;
+}
+
+function takeOver(known: Managers, { changes, self, resetFields = EMPTY, elsewhere }: TakeOver): Managers {
   const managers = new Map<string, Manager>();
-  const { changed, removed } = excluding(changes, resetFields);
+  const here = excluding(changes, resetFields);
   for (const [identity, manager] of known) {
+    const told = elsewhere?.has(manager.apiVersion) ? elsewhere.get(manager.apiVersion) : changes;
+    if (!told) continue;
+    const { changed, removed } = excluding(told, resetFields);
     const left = withFields(manager, difference(difference(manager.fields, changed), removed));
     if (!isEmpty(left.fields)) managers.set(identity, left);
   }
-  const gained = difference(changed, NEVER_MANAGED);
+  const gained = difference(here.changed, NEVER_MANAGED);
   if (isEmpty(gained)) return managers;
   const identity = identityOf(self);
   const previous = managers.get(identity);

@@ -6,7 +6,7 @@ import type { IncomingMessage } from 'node:http';
 import type { Duplex } from 'node:stream';
 import { connect as connectTls } from 'node:tls';
 import type { Node } from '../../api-schemas/types/core-v1.ts';
-import type { Call } from '../call.ts';
+import type { Services } from '../call.ts';
 import { badRequest, unavailable } from '../errors.ts';
 import { decode, entryId } from '../store/entry.ts';
 import { join } from './join.ts';
@@ -34,9 +34,9 @@ export class NodeConnections {
   }
 
   /** Throws BadRequest while the node is unknown or has not said where its agent listens. */
-  addressOf(call: Call, nodeName: string): NodeAddress {
-    const nodes = call.services.registry.byResource('', 'v1', 'nodes');
-    const entry = nodes && call.services.store.cache(nodes).get(entryId({ namespace: '', name: nodeName }));
+  addressOf({ registry, store }: Pick<Services, 'registry' | 'store'>, nodeName: string): NodeAddress {
+    const nodes = registry.byResource('', 'v1', 'nodes');
+    const entry = nodes && store.cache(nodes).get(entryId({ namespace: '', name: nodeName }));
     const status = entry && (decode(entry) as unknown as Node).status;
     const host = status?.addresses?.find(({ type }) => type === 'InternalIP')?.address;
     const port = status?.daemonEndpoints?.kubeletEndpoint?.Port;

@@ -50,7 +50,7 @@ export async function log(call: Call): Promise<void> {
   const { pod, container, nodeName } = await podOf(call);
   const { nodes } = call.services;
   const path = `/containerLogs/${pod.metadata.namespace}/${pod.metadata.name}/${encodeURIComponent(container)}?${passedOn(call.query, LOG_OPTIONS)}`;
-  const answer = await nodes.get(nodes.addressOf(call, nodeName), path, call.signal);
+  const answer = await nodes.get(nodes.addressOf(call.services, nodeName), path, call.signal);
   call.response.writeHead(answer.statusCode ?? 502, { 'Content-Type': answer.headers['content-type'] ?? 'text/plain' });
   call.response.flushHeaders();
   await pipeline(answer, call.response).catch(() => call.response.destroy());
@@ -63,7 +63,7 @@ export async function portForward(call: Call, upgrade: { socket: Duplex; head: B
   if (!spec?.nodeName) throw badRequest(`pod ${name} does not have a host assigned`);
   const { nodes } = call.services;
   const path = `/portForward/${namespace}/${name}/${uid}?${passedOn(call.query, ['ports'])}`;
-  await nodes.upgrade(nodes.addressOf(call, spec.nodeName), path, { request: call.request, ...upgrade });
+  await nodes.upgrade(nodes.addressOf(call.services, spec.nodeName), path, { request: call.request, ...upgrade });
 }
 
 /** What a plain request to such a subresource is told. */
@@ -75,5 +75,5 @@ export async function stream(call: Call, upgrade: { socket: Duplex; head: Buffer
   const { nodes } = call.services;
   const { namespace, name, uid } = pod.metadata;
   const path = `/${call.target.subresource}/${namespace}/${name}/${uid}/${encodeURIComponent(container)}?${passedOn(call.query, STREAM_OPTIONS)}`;
-  await nodes.upgrade(nodes.addressOf(call, nodeName), path, { request: call.request, ...upgrade });
+  await nodes.upgrade(nodes.addressOf(call.services, nodeName), path, { request: call.request, ...upgrade });
 }

@@ -5,7 +5,8 @@ import type { ApiObject, ScalePaths } from '../../api-schemas/schema.ts';
 import { asObject, contentTypeOf, fieldValidationOf, readBody, readObject } from '../body.ts';
 import type { Call, KindSchema } from '../call.ts';
 import { internal, invalid, methodNotAllowed, staleWrite } from '../errors.ts';
-import { sendObject } from '../respond.ts';
+import { inAskedVersion } from '../custom-resources/presentation.ts';
+import { sendObject, writtenAllTheSame } from '../respond.ts';
 import { fieldValue, selectorText } from '../store/selectors.ts';
 import { decode, type Entry } from '../store/entry.ts';
 import { findAsked } from '../verbs/get.ts';
@@ -47,7 +48,10 @@ export async function scale(call: Call): Promise<void> {
   const schema = services.registry.type('io.k8s.api.autoscaling.v1.Scale');
   if (!paths || !schema) throw internal(`${definition.resource} declare no scale paths`);
   const scaleKind: KindSchema = { group: 'autoscaling', version: 'v1', kind: 'Scale', schema };
-  const answer = (entry: Entry) => sendObject(call, scaleOf(entry, paths));
+  const answer = async (found: Entry) => {
+    const [entry = found] = await inAskedVersion(definition, [found]);
+    sendObject(call, scaleOf(entry, paths));
+  };
   if (target.verb === 'get') return answer((await findAsked(call)).entry);
 
   let propose: (current: ApiObject) => ApiObject;
@@ -85,5 +89,5 @@ export async function scale(call: Call): Promise<void> {
     { verb: target.verb, subresource: 'scale' },
   );
   call.response.setHeader('Reckon-Revision', entry.sequence);
-  answer(entry);
+  await answer(entry).catch((error: unknown) => Promise.reject(writtenAllTheSame(error)));
 }

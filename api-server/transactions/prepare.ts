@@ -42,7 +42,7 @@ export async function prepare(call: Call, operation: Operation, store: StagedSto
   if (!definition.verbs.includes(member.target.verb)) throw methodNotAllowed(verb);
   const cache = store.cache(definition);
   const standing = cache.get(entryId(operation));
-  const before = standing && present(definition, standing);
+  const before = standing && (await present(definition, standing));
   checkPreconditions(operation, before);
   const prepared = await WRITES[verb](member, operation, before);
   const isConditional = Object.keys(preconditions).length > 0;
@@ -149,7 +149,7 @@ function touch(member: Call, entry: Entry): Promise<Entry> {
     verb: 'update',
     plane: 'desired',
     guard: entry.sequence,
-    object: decode(entry),
+    object: decode(entry.stored ?? entry),
     ...provenance(member),
   });
 }

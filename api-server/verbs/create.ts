@@ -8,7 +8,7 @@ import { readObject } from '../body.ts';
 import { keyOf, spokenIn, type Call } from '../call.ts';
 import { conversionOf } from '../conversion/conversions.ts';
 import { alreadyExists, badRequest, forbidden, invalid, methodNotAllowed, notFound } from '../errors.ts';
-import { sendEntry } from '../respond.ts';
+import { sendWritten } from '../respond.ts';
 import { review } from '../reviews.ts';
 import { bindings } from '../subresources/binding.ts';
 import { entryId, type Entry } from '../store/entry.ts';
@@ -30,8 +30,7 @@ export async function create(call: Call): Promise<void> {
   }
   if (object.metadata.resourceVersion) throw badRequest('resourceVersion should not be set on objects to be created');
   const entry = await createObject(call, object, { verb: 'create' });
-  call.response.setHeader('Reckon-Revision', entry.sequence);
-  sendEntry(call, entry, 201);
+  await sendWritten(call, entry, 201);
 }
 
 /** What the shape that the client speaks demands beside what is demanded of every object. */

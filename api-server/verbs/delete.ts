@@ -7,14 +7,15 @@ import { GuardError } from '../../event-log/event-log.ts';
 import { pruneUnknown } from '../admission/prune.ts';
 import { readValue } from '../body.ts';
 import { isDryRun, keyOf, provenance, type Call } from '../call.ts';
+import { presentAll } from '../custom-resources/presentation.ts';
 import { badRequest, conflict, notFound, staleWrite, StatusError, success } from '../errors.ts';
 import { isTrue } from '../request.ts';
 import { checkDryRun, notSupported, refused } from '../request-options.ts';
-import { sendEntry, sendList, sendJson } from '../respond.ts';
+import { sendJson, sendList, sendWritten, writtenAllTheSame } from '../respond.ts';
 import { decode, entryId, type Entry } from '../store/entry.ts';
 import type { Change } from '../store/object-store.ts';
 import { readAtLeast } from './get.ts';
-import { entryFilter } from './list.ts';
+import { entryFilter, selects } from './list.ts';
 import { isFinished, timestamp } from './write.ts';
 
 /** meta/v1 DeleteOptions, from the body or the query. */
@@ -94,11 +95,11 @@ export async function deleteOne(call: Call): Promise<void> {
   const options = await readOptions(call);
   const { definition, response } = call;
   const { entry, gone } = await deleteNewest(call, options);
-  response.setHeader('Reckon-Revision', entry.sequence);
   if (!gone || (definition.group === '' && ANSWERED_WITH_OBJECT.has(definition.resource))) {
     const waits = !gone && (options.propagationPolicy === 'Foreground' || options.orphanDependents === false);
-    return sendEntry(call, entry, waits ? 202 : 200);
+    return sendWritten(call, entry, waits ? 202 : 200);
   }
+  response.setHeader('Reckon-Revision', entry.sequence);
   const { group, resource: kind } = definition;
   sendJson(call, 200, success({ name: entry.key.name, ...(group && { group }), kind, uid: entry.uid }));
 }
@@ -129,13 +130,18 @@ export async function deleteCollection(call: Call): Promise<void> {
   const options = await readOptions(call);
   const { definition, services } = call;
   await readAtLeast(call, null);
-  const filter = entryFilter(call);
-  const entries = services.store
-    .cache(definition)
-    .list()
-    .filter((entry) => !filter || filter(entry));
+  const entries = await selected(call, services.store.cache(definition).list());
   const deleted = await Promise.all(entries.map((entry) => deleteLatest(call, entry, options)));
-  sendList(call, { entries: deleted, revision: services.store.stream(definition).position });
+  const page = { entries: deleted, revision: services.store.stream(definition).position };
+  await sendList(call, page).catch((error: unknown) => Promise.reject(writtenAllTheSame(error)));
+}
+
+/** As they are stored. Objects of a custom kind are selected by how they read; without selectors that need not be known, and no webhook has to be there for them to be deleted. */
+async function selected(call: Call, entries: readonly Entry[]): Promise<readonly Entry[]> {
+  const filter = entryFilter(call);
+  if (!filter) return entries;
+  const read = selects(call) ? await presentAll(call.definition, entries) : entries;
+  return read.filter(filter).map((entry) => entry.stored ?? entry);
 }
 
 /** An object of a collection may change while the collection is deleted; it is deleted all the same. */

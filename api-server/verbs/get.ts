@@ -11,7 +11,7 @@ import { entryId, type Entry } from '../store/entry.ts';
 
 export async function get(call: Call): Promise<void> {
   const { entry, asOfMs } = await findAsked(call);
-  sendEntry(asOfMs === undefined ? call : { ...call, asOfMs }, entry);
+  await sendEntry(asOfMs === undefined ? call : { ...call, asOfMs }, entry);
 }
 
 /** The object the call names, at the moment of `?at=` if there is one, else as `find` has it. Throws NotFound. */

@@ -42,7 +42,7 @@ export async function list(call: Call): Promise<void> {
   const end = limit > 0 ? Math.min(start + limit, snapshot.entries.length) : snapshot.entries.length;
   const remaining = snapshot.entries.length - end;
   const asOf = snapshot.asOfMs === undefined ? call : { ...call, asOfMs: snapshot.asOfMs };
-  sendList(asOf, {
+  await sendList(asOf, {
     entries: start === 0 && remaining === 0 ? snapshot.entries : snapshot.entries.slice(start, end),
     revision: snapshot.revision,
     ...(remaining > 0 && {
@@ -62,7 +62,7 @@ function retakeOf(call: Call): Retake {
       if (!services.past || definition.storage !== 'log') return undefined;
       await services.past.momentAt(revision);
       const stood = await services.past.entriesAt(definition, revision, target.namespace);
-      const entries = asOfMs === undefined ? presentAll(definition, stood) : stood;
+      const entries = asOfMs === undefined ? await presentAll(definition, stood) : stood;
       const filter = entryFilter(call);
       return filter ? entries.filter(filter) : entries;
     },
@@ -70,7 +70,8 @@ function retakeOf(call: Call): Retake {
   };
 }
 
-const selects = ({ query }: Call): boolean => Boolean(query.get('labelSelector') || query.get('fieldSelector'));
+export const selects = ({ query }: Pick<Call, 'query'>): boolean =>
+  Boolean(query.get('labelSelector') || query.get('fieldSelector'));
 
 function scopeOf({ definition, target, query }: Call): string {
   const { group, resource } = definition;
@@ -122,14 +123,21 @@ async function take(call: Call): Promise<Snapshot> {
   }
   if (query.get('resourceVersionMatch') === 'Exact') {
     const past = await entriesAt(call, parseRevision(query.get('resourceVersion') ?? ''));
-    const { revision, entries } = { ...past, entries: presentAll(definition, past.entries) };
-    return { scope: scopeOf(call), revision, entries: filter ? entries.filter(filter) : entries, expiresAt };
+    const entries = await presentAll(definition, past.entries);
+    return {
+      scope: scopeOf(call),
+      revision: past.revision,
+      entries: filter ? entries.filter(filter) : entries,
+      expiresAt,
+    };
   }
   await readAtLeast(call, query.get('resourceVersion'));
-  const entries = presentAll(definition, services.store.cache(definition).list());
+  // Both at one moment: a conversion may take a while.
+  const revision = services.store.stream(definition).position;
+  const entries = await presentAll(definition, services.store.cache(definition).list());
   return {
     scope: scopeOf(call),
-    revision: services.store.stream(definition).position,
+    revision,
     entries: filter ? entries.filter(filter) : entries,
     expiresAt,
   };

@@ -8,15 +8,16 @@ import { keyOf, managerOf, spokenIn, type Call, type KindSchema } from '../call.
 import { conversionOf } from '../conversion/conversions.ts';
 import { parseJson } from '../codec/json.ts';
 import { parseYaml } from '../codec/yaml.ts';
+import { otherVersions } from '../custom-resources/versions.ts';
 import { badRequest, StatusError, unsupportedMediaType } from '../errors.ts';
-import { applyPatch } from '../patch/apply.ts';
+import { applyAcrossVersions, applyPatch, type Apply } from '../patch/apply.ts';
 import { isObject, kindOf, type JsonObject } from '../patch/json.ts';
 import { jsonPatch, unknownMembers } from '../patch/json-patch.ts';
 import { mergePatch } from '../patch/merge-patch.ts';
 import { strategicMergePatch } from '../patch/strategic-merge.ts';
 import { isTrue } from '../request.ts';
 import { refused } from '../request-options.ts';
-import { sendEntry } from '../respond.ts';
+import { sendWritten } from '../respond.ts';
 import { decode, entryId, type Entry } from '../store/entry.ts';
 import { createObject } from './create.ts';
 import { changeObject, checkPlace } from './update.ts';
@@ -39,12 +40,11 @@ export async function patch(call: Call): Promise<void> {
   if (!offered.includes(contentType)) throw unsupportedMediaType(contentType, offered);
   const body = await readBody(call);
   const validation = fieldValidationOf(call);
-  const entry =
+  const patched =
     contentType === 'application/apply-patch+yaml'
       ? await applyObject(call, parseYaml(body, { duplicates: validation !== 'Ignore' }), validation)
       : await patchObject(call, readPatch(call, contentType, body, spokenIn(call)), validation);
-  call.response.setHeader('Reckon-Revision', entry.entry.sequence);
-  sendEntry(call, entry.entry, entry.created ? 201 : 200);
+  await sendWritten(call, patched.entry, patched.created ? 201 : 200);
 }
 
 export interface Patched {
@@ -128,8 +128,9 @@ export async function applyObject(
   config.metadata.name ||= target.name;
   checkPlace(call, config);
   const force = isTrue(query.get('force'));
-  const compute = (live: ApiObject | undefined) => {
-    const applied = applyPatch({
+  const versions = otherVersions(definition);
+  const compute = async (live: ApiObject | undefined) => {
+    const request: Apply = {
       live,
       config: structuredClone(config),
       manager: managerOf(call),
@@ -139,7 +140,8 @@ export async function applyObject(
       time: timestamp(),
       ...(target.subresource && { subresource: target.subresource }),
       resetFields: resetFieldsOf(definition, target.subresource),
-    });
+    };
+    const applied = versions ? await applyAcrossVersions(request, versions) : applyPatch(request);
     if (applied.kind === 'applied') return applied;
     const { group, resource: kind } = definition;
     throw new StatusError('Conflict', applied.message, {
@@ -151,12 +153,12 @@ export async function applyObject(
   };
   if (!services.store.cache(definition).get(entryId(keyOf(call)))) await services.store.current(definition);
   if (!services.store.cache(definition).get(entryId(keyOf(call))) && !target.subresource) {
-    const { object, managedFields } = compute(undefined);
+    const { object, managedFields } = await compute(undefined);
     return { entry: await createObject(call, object, { verb: 'apply', managedFields }), created: true };
   }
   let managedFields: readonly unknown[] | undefined;
-  const propose = (current: Entry): ApiObject => {
-    const applied = compute(decode(current));
+  const propose = async (current: Entry): Promise<ApiObject> => {
+    const applied = await compute(decode(current));
     managedFields = applied.managedFields;
     return applied.object;
   };

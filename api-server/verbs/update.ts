@@ -6,7 +6,7 @@ import { readObject } from '../body.ts';
 import { keyOf, type Call } from '../call.ts';
 import { badRequest, invalid, staleWrite, StatusError } from '../errors.ts';
 import { present } from '../custom-resources/presentation.ts';
-import { sendEntry } from '../respond.ts';
+import { sendWritten } from '../respond.ts';
 import { entryId, type Entry } from '../store/entry.ts';
 import type { ApiObject } from '../../api-schemas/schema.ts';
 import { Turns } from '../store/turns.ts';
@@ -19,8 +19,7 @@ export async function update(call: Call): Promise<void> {
   proposed.metadata.name ||= call.target.name;
   checkPlace(call, proposed);
   const { entry, created } = await put(call, proposed);
-  call.response.setHeader('Reckon-Revision', entry.sequence);
-  sendEntry(call, entry, created ? 201 : 200);
+  await sendWritten(call, entry, created ? 201 : 200);
 }
 
 async function put(call: Call, proposed: ApiObject): Promise<{ entry: Entry; created: boolean }> {

@@ -6,8 +6,9 @@
 import type { ResourceDefinition } from '../../api-schemas/schema.ts';
 import type { Call } from '../call.ts';
 import { present, presentAll } from '../custom-resources/presentation.ts';
-import { badRequest, invalidOption, StatusError } from '../errors.ts';
+import { badRequest, expired, internal, invalidOption, StatusError } from '../errors.ts';
 import { isTrue } from '../request.ts';
+import type { Entry } from '../store/entry.ts';
 import { tooOld } from '../store/past.ts';
 import { RECENT_EVENTS, type WatchEvent } from '../store/resource-cache.ts';
 import { openWatch, type WatchStream } from '../watch-stream.ts';
@@ -40,14 +41,18 @@ export async function watch(call: Call): Promise<void> {
 
   // From here to the subscription nothing awaits, so no event can fall between what is sent and what is subscribed to.
   const recent = initial ? [] : cache.since(older.position);
-  const entries = initial ? presentAll(definition, cache.list()) : [];
+  const entries = initial ? cache.list() : [];
   const position = stream.position;
   const output = openWatch(call);
   // Its events would be told by a schema that is no longer the kind's.
   const retired = definition.custom?.retired;
   if (retired?.aborted) return output.end();
   if (!recent) return output.fail(tooOld(from));
-  const send = (event: WatchEvent) => forward(output, presented(definition, event), filter);
+  const line = new InOrder(output);
+  const send = (event: WatchEvent) =>
+    line.add(presented(definition, event, filter), (told) => forward(output, told, filter));
+  const mark = (revision: number, options?: { initialEventsEnd: boolean }) =>
+    line.add(revision, () => output.bookmark(revision, options));
   const timeoutSeconds = Number(query.get('timeoutSeconds')) || MIN_TIMEOUT_SECONDS * (1 + Math.random());
   const timer = setTimeout(() => output.end(), Math.min(timeoutSeconds * 1000, 2 ** 31 - 1));
   const retire = () => output.end();
@@ -61,20 +66,30 @@ export async function watch(call: Call): Promise<void> {
     lost: () => output.fail(tooOld(from)),
   });
   // However much there is to begin with, it goes as fast as the client takes it; what happens meanwhile follows.
-  for (const entry of entries) {
-    if (filter && !filter(entry)) continue;
-    output.event('ADDED', entry);
-    await output.drained();
+  try {
+    for (const entry of await presentAll(definition, entries)) {
+      if (filter && !filter(entry)) continue;
+      output.event('ADDED', entry);
+      await output.drained();
+    }
+    const past = [...older.events, ...recent];
+    // Together, where a webhook has to convert them.
+    await presentAll(
+      definition,
+      past.flatMap((event) => concerned(event, filter)),
+    );
+    for (const event of past) {
+      send(event);
+      await output.drained();
+    }
+  } catch (error) {
+    output.fail(asFailure(error));
   }
-  for (const event of [...older.events, ...recent]) {
-    send(event);
-    await output.drained();
-  }
-  if (initial && query.has('sendInitialEvents') && bookmarks) output.bookmark(position, { initialEventsEnd: true });
+  if (initial && query.has('sendInitialEvents') && bookmarks) mark(position, { initialEventsEnd: true });
   for (const event of waiting) send(event);
   waiting = undefined;
 
-  const ticker = bookmarks ? setInterval(() => output.bookmark(stream.position), BOOKMARK_INTERVAL_MS) : undefined;
+  const ticker = bookmarks ? setInterval(() => mark(stream.position), BOOKMARK_INTERVAL_MS) : undefined;
   await output.closed;
   unsubscribe();
   retired?.removeEventListener('abort', retire);
@@ -99,14 +114,54 @@ function checkInitialEvents({ query }: Call): void {
     throw forbid('resourceVersionMatch is forbidden when continue is provided');
 }
 
-const presented = (definition: ResourceDefinition, event: WatchEvent): WatchEvent =>
-  definition.custom
-    ? {
-        ...event,
-        entry: present(definition, event.entry),
-        ...(event.previous && { previous: present(definition, event.previous) }),
-      }
-    : event;
+/** The objects of an event that a watcher has to do with: what went before is looked at by selectors alone. */
+const concerned = ({ entry, previous }: WatchEvent, filter: EntryPredicate | undefined): readonly Entry[] =>
+  filter && previous ? [entry, previous] : [entry];
+
+function presented(
+  definition: ResourceDefinition,
+  event: WatchEvent,
+  filter: EntryPredicate | undefined,
+): WatchEvent | Promise<WatchEvent> {
+  if (!definition.custom) return event;
+  const told = ([entry = event.entry, previous]: readonly Entry[]): WatchEvent => ({
+    type: event.type,
+    entry,
+    ...(previous && { previous }),
+  });
+  const read = concerned(event, filter).map((entry) => present(definition, entry));
+  if (!read.some((one) => one instanceof Promise)) return told(read as Entry[]);
+  return Promise.all(read.map(async (one) => one)).then(told);
+}
+
+/** What goes to a watcher, in the order in which it is added, though some of it has to be converted first. What cannot be ends the watch, and its client lists again. */
+class InOrder {
+  readonly #output: WatchStream;
+  #last: Promise<void> | undefined;
+  #waiting = 0;
+
+  constructor(output: WatchStream) {
+    this.#output = output;
+  }
+
+  add<T>(value: T | Promise<T>, send: (value: T) => void): void {
+    if (!this.#last && !(value instanceof Promise)) return send(value);
+    if (++this.#waiting > RECENT_EVENTS)
+      return this.#output.fail(expired('too many events wait for their conversion; list again'));
+    const all = Promise.all([value, this.#last]);
+    const last = all
+      .then(([ready]) => send(ready))
+      .catch((error: unknown) => this.#output.fail(asFailure(error)))
+      .finally(() => {
+        this.#waiting--;
+        if (this.#last === last) this.#last = undefined;
+      });
+    this.#last = last;
+  }
+}
+
+const asFailure = (error: unknown): StatusError =>
+  error instanceof StatusError ? error : internal(error instanceof Error ? error.message : String(error));
 
 /** A change as a watcher with this selector sees it: entering the selection is ADDED, leaving it is DELETED. */
 function forward(output: WatchStream, event: WatchEvent, filter: EntryPredicate | undefined): void {

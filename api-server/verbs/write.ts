@@ -10,9 +10,10 @@ import type { GuardError, Plane, Verb } from '../../event-log/event-log.ts';
 import { applyDefaults } from '../admission/defaults.ts';
 import { validate } from '../admission/validate.ts';
 import { isDryRun, keyOf, managerOf, provenance, type Call } from '../call.ts';
+import { asStored, otherVersions } from '../custom-resources/versions.ts';
 import { conflict, invalid, staleWrite } from '../errors.ts';
 import type { FieldSet } from '../patch/field-set.ts';
-import { fieldsNamed, sameButForTimes, trackUpdate } from '../patch/managed-fields.ts';
+import { changesElsewhere, fieldsNamed, sameButForTimes, trackUpdate } from '../patch/managed-fields.ts';
 import { charges, inTurn, isResourceQuota } from '../policy/resource-quotas.ts';
 import { isAllocationLock } from '../store/allocation.ts';
 import { decode, makeEntry, type Entry } from '../store/entry.ts';
@@ -56,10 +57,18 @@ export function resetFieldsOf({ subresources }: ResourceDefinition, subresource:
   return subresources.some(({ name }) => name === 'status') ? STATUS : NOTHING;
 }
 
-function ownership(call: Call, before: ApiObject | undefined, after: ApiObject, options: WriteOptions): unknown[] {
+async function ownership(
+  call: Call,
+  before: ApiObject | undefined,
+  after: ApiObject,
+  options: WriteOptions,
+): Promise<unknown[]> {
   if (options.managedFields) return [...options.managedFields];
   const { definition } = call;
+  const versions = otherVersions(definition);
+  const elsewhere = versions && before && (await changesElsewhere(before, after, versions));
   return trackUpdate({
+    ...(elsewhere && { elsewhere }),
     before,
     after,
     manager: managerOf(call),
@@ -124,7 +133,7 @@ async function completeNew(
   check(call, object, undefined, options);
   await kind.admit?.(object, undefined, call);
   const alongside = await charges(call, object, undefined);
-  own(object, ownership(call, undefined, object, options));
+  own(object, await ownership(call, undefined, object, options));
   const key = keyOf(call, metadata.name);
   if (isDryRun(call)) return unstored(call, object, 0);
   return services.store.append({
@@ -133,7 +142,7 @@ async function completeNew(
     verb: options.verb,
     plane: 'desired',
     guard: options.guard,
-    object: asStored(definition, object),
+    object: await asStored(definition, object),
     allocates: newClaims(kind, object, undefined),
     alongside,
     ...provenance(call),
@@ -203,7 +212,7 @@ async function completeChange(call: Call, entry: Entry, proposed: ApiObject, opt
   if (definition.hasGeneration && contentChanged(object, old, hasStatus(call)))
     object.metadata.generation = (old.metadata.generation ?? 0) + 1;
   check(call, object, old, options);
-  own(object, ownership(call, old, object, options));
+  own(object, await ownership(call, old, object, options));
   object.metadata.resourceVersion = String(entry.sequence);
   if (unchanged(object, old) && isStoredAsWanted(definition, entry)) return entry;
   await kind.admit?.(object, old, call);
@@ -216,7 +225,7 @@ async function completeChange(call: Call, entry: Entry, proposed: ApiObject, opt
     verb: finished ? 'delete' : options.verb,
     plane: finished ? 'desired' : planeOf(object, old),
     guard: entry.sequence,
-    object: asStored(definition, object),
+    object: await asStored(definition, object),
     allocates: newClaims(kind, object, old),
     alongside,
     ...provenance(call),
@@ -265,10 +274,6 @@ function contentChanged(object: ApiObject, old: ApiObject, hasStatus: boolean): 
   };
   return !isDeepStrictEqual(content(object), content(old));
 }
-
-/** The objects of a custom kind are all stored in one version, whichever they are written in. */
-const asStored = ({ group, custom }: ResourceDefinition, object: ApiObject): ApiObject =>
-  custom ? { ...object, apiVersion: `${group}/${custom.storageVersion}` } : object;
 
 /** Otherwise a write that changes nothing brings the object into the version that is stored now. */
 const isStoredAsWanted = ({ group, custom }: ResourceDefinition, { stored, apiVersion }: Entry): boolean =>

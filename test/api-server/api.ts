@@ -129,6 +129,7 @@ export interface ApiOptions {
   readonly nodePortRange?: readonly [number, number];
   readonly eventTtlSeconds?: number;
   readonly limits?: Partial<Limits>;
+  readonly webhookTimeoutMs?: number;
   /** Absent: without the past. */
   readonly databaseUrl?: string;
 }
@@ -155,6 +156,7 @@ export async function startApi(t: Teardown, options: ApiOptions = {}): Promise<A
     nodePortRange: options.nodePortRange ?? [30000, 32767],
     ...(options.eventTtlSeconds !== undefined && { eventTtlSeconds: options.eventTtlSeconds }),
     ...(options.limits !== undefined && { limits: options.limits }),
+    ...(options.webhookTimeoutMs !== undefined && { webhookTimeoutMs: options.webhookTimeoutMs }),
     ...(options.databaseUrl !== undefined && { databaseUrl: options.databaseUrl }),
     demandsServiceAccounts: options.demandsServiceAccounts ?? false,
     ...(options.podAddress !== undefined && { podAddress: options.podAddress }),

@@ -4,7 +4,7 @@
  */
 import { duplicate, forbidden, invalid, notSupported, required, type Fault } from '../fault.ts';
 import { dns1123Label, dns1123Subdomain } from '../names.ts';
-import { labelsFaults, validateTemplateMetadata } from '../metadata.ts';
+import { labelsFaults, labelAndAnnotationFaults } from '../metadata.ts';
 import { containerFaults, type PodContext } from './containers.ts';
 import { ephemeralContainersFaults } from './ephemeral-containers.ts';
 import { below, objectAt, objectsAt, stringsAt, textAt, type JsonObject, type Rule } from './rule.ts';
@@ -28,7 +28,7 @@ export const podSpec: Rule = ({ value: spec, path, report }) => {
 
 /** A template's labels and annotations obey what an object's do. */
 export const podTemplate: Rule = ({ value, path, report }) =>
-  report(...validateTemplateMetadata(objectAt(value['metadata']), below(path, 'metadata')));
+  report(...labelAndAnnotationFaults(objectAt(value['metadata']), below(path, 'metadata')));
 
 function allContainersFaults(spec: JsonObject, path: string, context: PodContext): Fault[] {
   const faults: Fault[] = [];

@@ -16,9 +16,9 @@ import { decodeCustom } from '../../../api-server/custom-resources/decode.ts';
 import { present } from '../../../api-server/custom-resources/presentation.ts';
 import { resourceDefinitions } from '../../../api-server/custom-resources/resource-definitions.ts';
 import { ApiDocuments } from '../../../api-server/documents.ts';
-import { decode, makeEntry } from '../../../api-server/store/entry.ts';
+import { decode, makeEntry, type Entry } from '../../../api-server/store/entry.ts';
 import { toTable } from '../../../api-server/table/table.ts';
-import type { Json } from '../api.ts';
+import { authorityCertificate, type Json } from '../api.ts';
 import { crd, GROUP, object, type CrdOptions } from './custom-cluster.ts';
 
 const registry = loadRegistry();
@@ -229,7 +229,8 @@ t.test('definitions that are not in order, every fault at once', async (t) => {
     /^spec.group: .*should be a domain with at least one dot/,
     /^spec.names.kind: .*a DNS-1035 label/,
     /^spec.names.shortNames\[0\]: /,
-    /^spec.conversion.strategy: Forbidden: conversion by webhooks is not offered yet/,
+    /^spec.conversion.webhook.clientConfig: Required value/,
+    /^spec.conversion.webhook.conversionReviewVersions: Required value/,
     /^spec.versions\[0\].deprecationWarning: .*can only be set for deprecated versions/,
     /^spec.versions\[0\].additionalPrinterColumns\[0\].type: Unsupported value: "text"/,
     /^spec.versions\[0\].additionalPrinterColumns\[0\].jsonPath: /,
@@ -242,7 +243,7 @@ t.test('definitions that are not in order, every fault at once', async (t) => {
       faults.some((fault) => expected.test(fault)),
       String(expected),
     );
-  t.equal(faults.length, 11, faults.join('\n'));
+  t.equal(faults.length, 12, faults.join('\n'));
   const without = crd();
   delete without.spec.versions[0].schema;
   t.same(faultsOf(without), [`${ROOT}: Required value: schemas are required`]);
@@ -267,6 +268,44 @@ t.test('definitions that are not in order, every fault at once', async (t) => {
     /^spec.scope: .*field is immutable/,
     /^spec.names.kind: .*field is immutable/,
   ]);
+});
+
+t.test('where a conversion webhook is, and what it understands', async (t) => {
+  const caBundle = Buffer.from(authorityCertificate).toString('base64');
+  const withWebhook = (webhook: unknown, strategy = 'Webhook') =>
+    faultsOf(crd({ more: { conversion: { strategy, webhook } } }));
+  const client = (clientConfig: unknown) => withWebhook({ clientConfig, conversionReviewVersions: ['v1'] });
+  const service = (more: object) => client({ service: { namespace: 'a', name: 'b', ...more } });
+  const url = (text: string) => client({ url: text });
+  const versions = (...conversionReviewVersions: string[]) =>
+    withWebhook({ clientConfig: { url: 'https://a' }, conversionReviewVersions });
+  const at = 'spec.conversion.webhook.';
+  const cases: readonly (readonly [faults: readonly string[], ...expected: RegExp[]])[] = [
+    [url('https://a.b:8443/c/d')],
+    [service({ path: '/a/b', port: 8443 })],
+    [client({ url: 'https://a', caBundle })],
+    [versions('v2', 'v1beta1')],
+    [withWebhook({ conversionReviewVersions: ['v1'] }, 'None'), /webhook: Forbidden: should not be set when strategy/],
+    [withWebhook({ conversionReviewVersions: ['v1'] }), /clientConfig: Required value/],
+    [client({}), /clientConfig: Required value: exactly one of url or service is required/],
+    [client({ url: 'https://a', service: { namespace: 'a', name: 'b' } }), /exactly one of url or service/],
+    [url('http://a'), /clientConfig.url: .*'https' is the only allowed URL scheme/],
+    [url('nothing'), /url must be a valid URL/],
+    [url('https://u:p@a/?b=c#d'), /user information/, /fragments/, /query parameters/],
+    [service({ path: 'a' }), /service.path: .*must start with a '\/'/],
+    [service({ path: '/a//b_c' }), /segment\[1\] may not be empty/, /segment\[2\]: /],
+    [service({ port: 0 }), /service.port/],
+    [client({ url: 'https://a', caBundle: 'bm8=' }), /caBundle: .*unable to load root certificates/],
+    [versions(), /conversionReviewVersions: Required value/],
+    [versions('v2'), /must include at least one of v1, v1beta1/],
+    [versions('v1', 'v1'), /conversionReviewVersions\[1\]: Duplicate value/],
+    [versions('v1', 'V_1'), /conversionReviewVersions\[1\]: .*a DNS-1035 label/],
+  ];
+  for (const [faults, ...expected] of cases) {
+    t.equal(faults.length, expected.length, faults.join('\n'));
+    t.match(faults, expected);
+    t.ok(faults.every((fault) => fault.startsWith(at) || fault.startsWith('spec.conversion.webhook:')));
+  }
 });
 
 t.test('a definition in protobuf', async (t) => {
@@ -623,7 +662,7 @@ t.test('what is withdrawn leaves nothing behind', async (t) => {
       object: { ...crontab({}), kind } as ApiObject,
       selectableFields: [],
     });
-    if (!present(one, entry).bytes.includes('"a":"x"')) throw new Error('the default is missing');
+    if (!(present(one, entry) as Entry).bytes.includes('"a":"x"')) throw new Error('the default is missing');
     if (written(one, { ...crontab({}), kind }).faults.length > 0) throw new Error('it should be in order');
     toTable(one, [decode(entry)], { resourceVersion: '1', includeObject: 'None', nowMs: 0, version: 'v1' });
     own.remove(GROUP, 'v1', plural);
