@@ -1,24 +1,67 @@
 /**
- * Whether the CEL rules of a custom kind's schema can be used: each must compile against the types of the schema that it stands on. Called by `definition-rules.ts`, for a structural schema.
+ * Whether the CEL rules of a custom kind's schema can be used: each must compile against the types of the schema that it stands on, and cost no more than so much however large an object is. Called by `definition-rules.ts`,
+ * for a structural schema.
  */
 import type { Environment } from '@marcbachmann/cel-js';
 import type { ValidationRule } from '../../api-schemas/schema.ts';
 import { firstLine, userLibrary } from '../admission/cel-rules.ts';
 import { compileMetered } from '../admission/cel/metered.ts';
 import { typedEnvironment } from '../admission/cel/typed.ts';
-import { invalid, required, type Fault } from '../admission/fault.ts';
+import { estimate, rootShape, shapeOf, type Shape } from '../admission/cel/estimate.ts';
+import { celName } from '../admission/cel/names.ts';
+import { forbidden, invalid, required, type Fault } from '../admission/fault.ts';
 import type { SchemaProps } from './schema-of-kind.ts';
 import { isProps, MAX_FAULTS, propertiesOf } from './structural-schema.ts';
 
-/** Of one node; Kubernetes bounds their estimated cost instead. */
+/** Of one node. */
 const MAX_RULES = 100;
 const MAX_MESSAGE_LENGTH = 2_048;
+/** As in Kubernetes: of one rule, as often as it is asked of an object, and of all rules of a schema. */
+const MAX_RULE_COST = 10_000_000;
+const MAX_SCHEMA_COST = 100_000_000;
+const MAX_SHOWN_BOUNDS = 8;
 
 export function validationRuleFaults(root: SchemaProps, path: string): Fault[] {
   const faults: Fault[] = [];
-  walk({ props: root, path, isRoot: true, isCorrelatable: true }, faults);
+  const spent: Spent = { cost: 0, most: [] };
+  const shape = rootShape(root);
+  walk({ props: root, path, isRoot: true, isCorrelatable: true, shape, times: 1, bounds: [] }, { faults, spent });
+  if (faults.length === 0 && spent.cost > MAX_SCHEMA_COST) faults.push(...schemaCostFaults(spent, path));
   return faults;
 }
+
+interface Spent {
+  cost: number;
+  /** The rules that cost more than a hundredth of what all may. */
+  readonly most: { readonly path: string; readonly cost: number }[];
+}
+
+interface Judging {
+  readonly faults: Fault[];
+  readonly spent: Spent;
+}
+
+const factor = (cost: number, limit: number): string =>
+  cost > 100 * limit ? 'more than 100x' : `${(cost / limit).toFixed(1)}x`;
+
+/** What has been left without a bound, and so makes the cost what it is. */
+function advice(bounds: Iterable<string>): string {
+  const named = [...new Set(bounds)];
+  if (named.length === 0) return 'simplify the rule, or lower the bounds of what it looks at';
+  const shown = named.slice(0, MAX_SHOWN_BOUNDS).join(', ');
+  return `simplify the rule, or set ${shown}${named.length > MAX_SHOWN_BOUNDS ? ', …' : ''}`;
+}
+
+const schemaCostFaults = ({ cost, most }: Spent, path: string): Fault[] => [
+  forbidden(
+    path,
+    `estimated cost of all x-kubernetes-validations exceeds the budget of the schema by a factor of ${factor(cost, MAX_SCHEMA_COST)} (simplify the rules, or add maxItems, maxProperties and maxLength where lists, maps and texts are declared)`,
+  ),
+  ...most
+    .sort((a, b) => b.cost - a.cost)
+    .slice(0, MAX_SHOWN_BOUNDS)
+    .map((rule) => forbidden(rule.path, 'contributes to estimated costs that exceed the budget of the schema')),
+];
 
 interface Node {
   readonly props: SchemaProps;
@@ -26,32 +69,51 @@ interface Node {
   readonly isRoot: boolean;
   /** Whether an old value can be found for a value: not among the items of a list without keys. */
   readonly isCorrelatable: boolean;
+  readonly shape: Shape;
+  /** How often the node occurs in an object at most. */
+  readonly times: number;
+  /** What would bound that. */
+  readonly bounds: readonly string[];
 }
 
-function walk({ props, path, isRoot, isCorrelatable }: Node, faults: Fault[]): void {
+function walk(node: Node, judging: Judging): void {
+  const { props, path, isRoot, isCorrelatable, shape } = node;
+  const { faults } = judging;
   if (faults.length >= MAX_FAULTS) return;
   const rules = (props['x-kubernetes-validations'] ?? []) as readonly ValidationRule[];
   const at = `${path}.x-kubernetes-validations`;
   if (rules.length > MAX_RULES) faults.push(invalid(at, rules.length, `must have at most ${MAX_RULES} rules`));
   for (const [index, rule] of rules.slice(0, MAX_RULES).entries())
-    faults.push(...ruleFaults(rule, { props, path: `${at}[${index}]`, isRoot, isCorrelatable }));
+    faults.push(...ruleFaults(rule, { ...node, path: `${at}[${index}]` }, judging.spent));
   const { items, additionalProperties } = props;
   const isList = props['x-kubernetes-list-type'];
   const below = isCorrelatable && props['x-kubernetes-map-type'] !== 'atomic';
   const isKept = isCorrelatable && (isList === 'map' || isList === 'set');
-  if (isProps(items)) walk({ props: items, path: `${path}.items`, isRoot: false, isCorrelatable: isKept }, faults);
-  if (isProps(additionalProperties))
-    walk(
-      { props: additionalProperties, path: `${path}.additionalProperties`, isRoot: false, isCorrelatable: below },
-      faults,
-    );
-  for (const [name, child] of propertiesOf(props)) {
+  const child = (props: SchemaProps, step: string, part: Shape | undefined) => ({
+    props,
+    path: `${path}.${step}`,
+    isRoot: false,
+    isCorrelatable: below,
+    shape: part ?? shapeOf(props, step),
+    times: node.times * shape.size,
+    bounds: shape.bound === undefined ? node.bounds : [...node.bounds, shape.bound],
+  });
+  if (isProps(items)) walk({ ...child(items, 'items', shape.item?.()), isCorrelatable: isKept }, judging);
+  if (isProps(additionalProperties)) walk(child(additionalProperties, 'additionalProperties', shape.item?.()), judging);
+  for (const [name, property] of propertiesOf(props)) {
     if (isRoot && name === 'metadata') continue;
-    walk({ props: child, path: `${path}.properties[${name}]`, isRoot: false, isCorrelatable: below }, faults);
+    walk(child(property, `properties[${name}]`, partOf(shape, name)), judging);
   }
 }
 
-function ruleFaults(rule: ValidationRule, { props, path, isRoot, isCorrelatable }: Node): Fault[] {
+/** Also of what stands in a field that no rule can name. */
+const partOf = ({ field }: Shape, name: string): Shape | undefined => {
+  const reachable = celName(name);
+  return reachable === undefined ? undefined : field?.(reachable);
+};
+
+function ruleFaults(rule: ValidationRule, node: Node, spent: Spent): Fault[] {
+  const { props, path, isRoot, isCorrelatable } = node;
   const { rule: expression, message, messageExpression, fieldPath, optionalOldSelf = false } = rule;
   if (expression.trim() === '') return [required(`${path}.rule`, 'rule is not specified')];
   const faults: Fault[] = [];
@@ -87,7 +149,8 @@ function ruleFaults(rule: ValidationRule, { props, path, isRoot, isCorrelatable 
   const environment = environmentOf(props, optionalOldSelf, isRoot);
   const check = (field: string, text: string, resultIs: 'bool' | 'string'): void => {
     try {
-      compileMetered(text, environment, resultIs);
+      const { ast } = compileMetered(text, environment, resultIs);
+      faults.push(...costFaults(ast, { ...node, path: `${path}.${field}` }, spent));
     } catch (cause) {
       faults.push(invalid(`${path}.${field}`, text, `compilation failed: ${firstLine(cause)}`));
     }
@@ -95,6 +158,17 @@ function ruleFaults(rule: ValidationRule, { props, path, isRoot, isCorrelatable 
   check('rule', expression, 'bool');
   if (messageExpression !== undefined) check('messageExpression', messageExpression, 'string');
   return faults;
+}
+
+function costFaults(ast: unknown, { path, shape, times, bounds: above }: Node, spent: Spent): Fault[] {
+  const { cost, bounds } = estimate(ast, shape);
+  const whole = cost * times;
+  spent.cost += whole;
+  if (whole > MAX_SCHEMA_COST / 100) spent.most.push({ path, cost: whole });
+  if (whole <= MAX_RULE_COST) return [];
+  const by = factor(whole, MAX_RULE_COST);
+  const why = advice([...above, ...bounds]);
+  return [forbidden(path, `estimated rule cost exceeds budget by a factor of ${by} (${why})`)];
 }
 
 const environments = new WeakMap<SchemaProps, Map<boolean, Environment>>();

@@ -19,6 +19,8 @@ export class BudgetError extends Error {
 }
 
 export interface Metered {
+  /** The expression as the library has parsed it. */
+  readonly ast: unknown;
   /** Throws BudgetError, or what the expression itself came to. */
   run(variables: Readonly<Record<string, unknown>>, budget: Budget): unknown;
 }
@@ -58,6 +60,7 @@ export function compileMetered(expression: string, environment: Environment, res
   );
   for (const node of nodes) meter(node, spend, compared.has(node));
   return {
+    ast: parsed.ast,
     run(variables, budget) {
       const outer = current;
       current = budget;

@@ -1,5 +1,5 @@
 /**
- * An API server with the controllers that custom kinds concern, all in this process and on a prefix of their own; and the CustomResourceDefinitions that the tests of this folder are about.
+ * An API server with the controllers that custom kinds concern, all in this process and on a prefix of their own. Used by the tests of this folder that need one.
  */
 import pino from 'pino';
 import { controller as definitions } from '../../../controllers/customresourcedefinitions/index.ts';
@@ -34,49 +34,6 @@ export async function startCustomApi(t: Teardown, options: ApiOptions = {}): Pro
   const api = await startApi(t, options);
   await runOn(t, api, [definitions]);
   return api;
-}
-
-export const GROUP = 'stable.example.com';
-
-export interface CrdOptions {
-  readonly plural?: string;
-  readonly kind?: string;
-  readonly group?: string;
-  readonly names?: object;
-  readonly scope?: 'Cluster' | 'Namespaced';
-  /** The schemas of `spec` and `status`; each may be left out. */
-  readonly spec?: Json;
-  readonly status?: Json;
-  /** What else stands in the version. */
-  readonly version?: Json;
-  /** In place of the one version. */
-  readonly versions?: Json[];
-  /** What else stands in the spec. */
-  readonly more?: object;
-}
-
-export const object = (properties: Json, more: object = {}): Json => ({ type: 'object', properties, ...more });
-
-/** One version, named v1. */
-export function version(name: string, { spec, status, version: more = {} }: CrdOptions, storage = true): Json {
-  const properties = { ...(spec && { spec }), ...(status && { status }) };
-  return { name, served: true, storage, schema: { openAPIV3Schema: object(properties) }, ...more };
-}
-
-export function crd(options: CrdOptions = {}): Json {
-  const { plural = 'crontabs', kind = 'CronTab', group = GROUP, scope = 'Namespaced' } = options;
-  return {
-    apiVersion: 'apiextensions.k8s.io/v1',
-    kind: 'CustomResourceDefinition',
-    metadata: { name: `${plural}.${group}` },
-    spec: {
-      group,
-      scope,
-      names: { plural, kind, ...options.names },
-      versions: options.versions ?? [version('v1', options)],
-      ...options.more,
-    },
-  };
 }
 
 export const CRDS = '/apis/apiextensions.k8s.io/v1/customresourcedefinitions';

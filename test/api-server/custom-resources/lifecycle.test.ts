@@ -10,7 +10,8 @@ import { openLogReader } from '../../../event-log/jetstream.ts';
 import { rebuildProjection } from '../../../state/rebuild.ts';
 import { startWithPast } from '../../memory/stage.ts';
 import { configMap, type Json } from '../api.ts';
-import { conditionOf, crd, CRDS, establish, GROUP, object, runOn, until, version } from './custom-cluster.ts';
+import { conditionOf, CRDS, establish, runOn, until } from './custom-cluster.ts';
+import { crd, GROUP, object, version } from './custom-kinds.ts';
 
 t.setTimeout(240_000);
 

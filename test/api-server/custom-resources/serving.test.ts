@@ -2,18 +2,8 @@
  * Custom kinds as kubectl and other clients use them: from the definition to objects on every API server, printed, selected, scaled, explained, and gone with all that was of them.
  */
 import t from 'tap';
-import {
-  conditionOf,
-  crd,
-  CRDS,
-  establish,
-  established,
-  GROUP,
-  object,
-  startCustomApi,
-  until,
-  version,
-} from './custom-cluster.ts';
+import { conditionOf, CRDS, establish, established, startCustomApi, until } from './custom-cluster.ts';
+import { crd, GROUP, object, version } from './custom-kinds.ts';
 
 t.setTimeout(240_000);
 

@@ -1,0 +1,331 @@
+/**
+ * What a rule may cost at worst, told from the schema that it stands on: how long texts, lists and maps can become is read off `maxLength`, `maxItems` and `maxProperties`, and what has no bound may fill a whole request.
+ * Units and weights are those of Kubernetes' own estimate, function for function only roughly: a node is one, ten characters of a text are one, an element of a list is one. Called by
+ * `custom-resources/validation-rules.ts` for every rule of a definition. https://kubernetes.io/docs/reference/using-api/cel/#resource-constraints
+ */
+import { celName } from './names.ts';
+
+type Props = Readonly<Record<string, unknown>>;
+
+/** Of a request; what it holds is no longer. */
+const MAX_BYTES = 3 * 1024 * 1024;
+/** `maxLength` counts characters. */
+const BYTES_PER_CHARACTER = 4;
+const MAX_NAME_BYTES = 253;
+const TEXT_WEIGHT = 0.1;
+const PATTERN_WEIGHT = 0.25;
+const MIN_BYTES: Readonly<Record<string, number>> = { boolean: 4, integer: 1, number: 1 };
+/** Of formats that bound a text by themselves. */
+const FORMAT_BYTES: Readonly<Record<string, number>> = { date: 10, datetime: 40, 'date-time': 40 };
+
+/** A value as far as the schema tells of it. */
+export interface Shape {
+  readonly kind: 'text' | 'list' | 'map' | 'struct' | 'scalar' | 'any';
+  /** Characters or elements at most; 1 of everything else. */
+  readonly size: number;
+  /** What would bound it, where nothing does: `maxItems of spec.list`. */
+  readonly bound?: string;
+  /** An element of a list, a value of a map. */
+  readonly item?: () => Shape;
+  readonly field?: (name: string) => Shape | undefined;
+}
+
+const SCALAR: Shape = { kind: 'scalar', size: 1 };
+const ANY: Shape = { kind: 'any', size: MAX_BYTES, item: () => ANY, field: () => ANY };
+const text = (size: number, bound?: string): Shape => ({ kind: 'text', size, ...(bound !== undefined && { bound }) });
+
+const isProps = (value: unknown): value is Props =>
+  typeof value === 'object' && value !== null && !Array.isArray(value);
+
+/** `field` is where the value stands in an object, for people. */
+export function shapeOf(props: Props, field: string): Shape {
+  const { type, items, additionalProperties, maxItems, maxProperties } = props;
+  if (props['x-kubernetes-int-or-string'] === true) return textOf(props, field);
+  if (type === 'string') return textOf(props, field);
+  if (type === 'array') {
+    const below = isProps(items) ? items : {};
+    return {
+      kind: 'list',
+      size: number(maxItems) ?? Math.floor(MAX_BYTES / (minBytes(below) + 1)),
+      ...(number(maxItems) === undefined && { bound: `maxItems of ${field}` }),
+      item: () => shapeOf(below, `${field}[*]`),
+    };
+  }
+  if (type !== 'object') return type === undefined ? ANY : SCALAR;
+  if (isProps(additionalProperties))
+    return {
+      kind: 'map',
+      size: number(maxProperties) ?? Math.floor(MAX_BYTES / (minBytes(additionalProperties) + 6)),
+      ...(number(maxProperties) === undefined && { bound: `maxProperties of ${field}` }),
+      item: () => shapeOf(additionalProperties, `${field}.*`),
+    };
+  return { kind: 'struct', size: 1, field: (name) => fieldOf(props, name, field) };
+}
+
+/** The fields of a node by the names that rules call them by; a schema may be large, and be asked often. */
+const named = new WeakMap<Props, ReadonlyMap<string, string>>();
+
+function fieldOf({ properties }: Props, name: string, field: string): Shape | undefined {
+  if (!isProps(properties)) return undefined;
+  let keys = named.get(properties);
+  if (!keys) named.set(properties, (keys = new Map(Object.keys(properties).map((key) => [celName(key) ?? '', key]))));
+  const key = keys.get(name) ?? '';
+  const child = Object.hasOwn(properties, key) ? properties[key] : undefined;
+  return isProps(child) ? shapeOf(child, field === '' ? key : `${field}.${key}`) : undefined;
+}
+
+/** Of the object itself: of its metadata rules see the name, and names are short. */
+export function rootShape(props: Props): Shape {
+  const name = text(MAX_NAME_BYTES);
+  const metadata: Shape = { kind: 'struct', size: 1, field: () => name };
+  const own: Readonly<Record<string, Shape>> = { apiVersion: name, kind: name, metadata };
+  return { kind: 'struct', size: 1, field: (field) => own[field] ?? fieldOf(props, field, '') };
+}
+
+function textOf({ maxLength, format, enum: values }: Props, field: string): Shape {
+  const most = number(maxLength);
+  if (most !== undefined) return text(Math.min(most * BYTES_PER_CHARACTER, MAX_BYTES));
+  if (Array.isArray(values)) return text(Math.max(0, ...values.map((value) => String(value).length)));
+  const known = FORMAT_BYTES[String(format)];
+  return known === undefined ? text(MAX_BYTES, `maxLength of ${field}`) : text(known);
+}
+
+const number = (value: unknown): number | undefined => (typeof value === 'number' ? value : undefined);
+
+/** The least that a value takes in a request. */
+function minBytes({ type, properties, required, default: standing }: Props): number {
+  if (standing !== undefined) return 0;
+  if (type !== 'object' || !Array.isArray(required)) return MIN_BYTES[String(type)] ?? 2;
+  const fields = isProps(properties) ? properties : {};
+  return required.reduce((sum: number, name: unknown) => {
+    const child = fields[String(name)];
+    return sum + String(name).length + 4 + (isProps(child) ? minBytes(child) : 2);
+  }, 2);
+}
+
+export interface Estimate {
+  readonly cost: number;
+  /** What has no bound and is looked at. */
+  readonly bounds: ReadonlySet<string>;
+}
+
+/** Of an expression as the library has parsed it. */
+export function estimate(ast: unknown, self: Shape): Estimate {
+  const estimator = new Estimator();
+  const { cost } = estimator.of(
+    ast,
+    new Map([
+      ['self', self],
+      ['oldSelf', self],
+    ]),
+  );
+  return { cost, bounds: estimator.bounds };
+}
+
+interface Part {
+  readonly cost: number;
+  readonly shape: Shape;
+}
+
+interface Node {
+  readonly op: string;
+  readonly args: unknown;
+}
+
+type Scope = ReadonlyMap<string, Shape>;
+
+const isNode = (value: unknown): value is Node =>
+  typeof value === 'object' && value !== null && 'op' in value && 'args' in value;
+
+const LOOPS = new Set(['all', 'exists', 'exists_one', 'map', 'filter']);
+/** A turn of a loop beside what it evaluates. */
+const TURN_COST = 3;
+const PATTERNS = new Set(['matches', 'matchesInLinearTime', 'find', 'findAll']);
+const PREFIXES = new Set(['startsWith', 'endsWith']);
+const SETS = new Set(['contains', 'equivalent', 'intersects']);
+/** Whose answer is the receiver, or what was in it. */
+const SAME = new Set([
+  'value',
+  'lowerAscii',
+  'upperAscii',
+  'trim',
+  'substring',
+  'charAt',
+  'reverse',
+  'find',
+  'min',
+  'max',
+]);
+
+const larger = (a: Shape, b: Shape): Shape => (a.size >= b.size ? a : b);
+
+class Estimator {
+  readonly bounds = new Set<string>();
+
+  of(value: unknown, scope: Scope): Part {
+    if (!isNode(value)) return { cost: 0, shape: SCALAR };
+    const { op, args } = value;
+    const parts = (Array.isArray(args) ? args : [args]) as readonly unknown[];
+    switch (op) {
+      case 'value':
+        return { cost: 0, shape: typeof args === 'string' ? text(args.length) : SCALAR };
+      case 'id':
+        return { cost: 1, shape: scope.get(String(args)) ?? ANY };
+      case '.':
+      case '.?':
+        return this.#field(parts, scope);
+      case '[]':
+      case '[?]':
+        return this.#element(parts, scope);
+      case 'call':
+      case 'rcall':
+        return this.#call(op, parts, scope);
+      case '?:': {
+        const [condition, yes, no] = parts.map((part) => this.of(part, scope)) as [Part, Part, Part];
+        return { cost: condition.cost + Math.max(yes.cost, no.cost), shape: larger(yes.shape, no.shape) };
+      }
+      case 'list':
+      case 'map':
+        return this.#literal(op, parts, scope);
+      default:
+        return this.#operator(op, parts, scope);
+    }
+  }
+
+  #field([object, name]: readonly unknown[], scope: Scope): Part {
+    const { cost, shape } = this.of(object, scope);
+    const found = shape.kind === 'map' ? shape.item?.() : shape.field?.(String(name));
+    return { cost: cost + 1, shape: found ?? ANY };
+  }
+
+  #element([list, index]: readonly unknown[], scope: Scope): Part {
+    const [from, at] = [this.of(list, scope), this.of(index, scope)];
+    return { cost: from.cost + at.cost + 1, shape: from.shape.item?.() ?? ANY };
+  }
+
+  #literal(op: string, parts: readonly unknown[], scope: Scope): Part {
+    const found = parts.flat().map((part) => this.of(part, scope));
+    const item = found.map(({ shape }) => shape).reduce(larger, SCALAR);
+    const cost = found.reduce((sum, one) => sum + one.cost, 10);
+    return { cost, shape: { kind: op === 'list' ? 'list' : 'map', size: parts.length, item: () => item } };
+  }
+
+  #operator(op: string, parts: readonly unknown[], scope: Scope): Part {
+    const found = parts.map((part) => this.of(part, scope));
+    const cost = found.reduce((sum, one) => sum + one.cost, 1);
+    const [left = SCALAR, right = SCALAR] = found.map(({ shape }) => shape);
+    switch (op) {
+      case '==':
+      case '!=':
+        return { cost: cost + this.#comparing(left, right), shape: SCALAR };
+      case 'in':
+        return {
+          cost: cost + (right.kind === 'map' ? 1 : this.#seen(right) * this.#comparing(left, itemOf(right))),
+          shape: SCALAR,
+        };
+      case '+': {
+        if (left.kind === 'scalar' && right.kind === 'scalar') return { cost, shape: SCALAR };
+        const most = larger(left, right);
+        return {
+          cost: cost + this.#reading(left) + this.#reading(right),
+          shape: { ...most, size: left.size + right.size },
+        };
+      }
+      default:
+        return { cost, shape: SCALAR };
+    }
+  }
+
+  #call(op: string, parts: readonly unknown[], scope: Scope): Part {
+    const [given, first, rest] = parts;
+    const name = String(given);
+    if (op === 'call') return this.#function(name, undefined, this.#all(first, scope));
+    const args = (Array.isArray(rest) ? rest : []) as readonly unknown[];
+    const of = isNode(first) && first.op === 'id' ? String(first.args) : '';
+    if (of === 'cel' && name === 'bind') return this.#bind(args, scope);
+    const receiver = this.of(first, scope);
+    if (LOOPS.has(name) || OPTIONAL_LOOPS.has(name)) return this.#loop(name, receiver, args, scope);
+    return this.#function(name, of === 'sets' || of === 'optional' ? undefined : receiver, this.#all(args, scope), of);
+  }
+
+  #all(args: unknown, scope: Scope): readonly Part[] {
+    return (Array.isArray(args) ? args : []).map((arg) => this.of(arg, scope));
+  }
+
+  #bind([variable, value, then]: readonly unknown[], scope: Scope): Part {
+    const bound = this.of(value, scope);
+    const { cost, shape } = this.of(then, withVariable(scope, variable, bound.shape));
+    return { cost: cost + bound.cost + 1, shape };
+  }
+
+  #loop(name: string, { cost, shape }: Part, [variable, ...steps]: readonly unknown[], scope: Scope): Part {
+    const isOptional = OPTIONAL_LOOPS.has(name);
+    const item = isOptional ? shape : shape.kind === 'map' ? text(MAX_BYTES) : itemOf(shape);
+    const found = steps.map((step) => this.of(step, withVariable(scope, variable, item)));
+    const turn = found.reduce((sum, one) => sum + one.cost, TURN_COST);
+    const last = found.at(-1)?.shape ?? SCALAR;
+    if (isOptional) return { cost: cost + turn, shape: last };
+    const size = this.#seen(shape);
+    const list = (element: Shape): Shape => ({ kind: 'list', size, item: () => element });
+    const result = name === 'map' ? list(last) : name === 'filter' ? list(item) : SCALAR;
+    return { cost: cost + size * turn, shape: result };
+  }
+
+  #function(name: string, receiver: Part | undefined, args: readonly Part[], of = ''): Part {
+    const all = receiver ? [receiver, ...args] : args;
+    const cost = all.reduce((sum, part) => sum + part.cost, 1);
+    const [first = SCALAR, second = SCALAR] = all.map(({ shape }) => shape);
+    if (name === 'size' || name === 'has') return { cost, shape: SCALAR };
+    const shape = this.#result(
+      name,
+      all.map((part) => part.shape),
+    );
+    if (PATTERNS.has(name))
+      return { cost: cost + (1 + this.#reading(first)) * Math.max(1, second.size * PATTERN_WEIGHT), shape };
+    if (PREFIXES.has(name)) return { cost: cost + this.#reading(second), shape };
+    if (of === 'sets' && SETS.has(name)) return { cost: cost + this.#seen(first) * this.#seen(second), shape };
+    if (name === 'contains' && receiver)
+      return { cost: cost + (1 + this.#reading(first)) * (1 + this.#reading(second)), shape };
+    if (name === 'orValue' || name === 'or' || name === 'value' || name === 'hasValue' || of === 'optional')
+      return { cost, shape };
+    return { cost: all.reduce((sum, part) => sum + this.#reading(part.shape), cost), shape };
+  }
+
+  #result(name: string, shapes: readonly Shape[]): Shape {
+    const [first = SCALAR, second = SCALAR, third = SCALAR] = shapes;
+    if (name === 'orValue' || name === 'or' || name === 'of') return shapes.reduce(larger, SCALAR);
+    if (name === 'split' || name === 'findAll') return { kind: 'list', size: first.size, item: () => first };
+    if (name === 'replace') return { ...first, size: first.size * Math.max(1, third.size) };
+    if (name === 'join') return text(first.size * (itemOf(first).size + second.size));
+    if (name === 'string') return first.kind === 'scalar' ? text(32) : text(first.size);
+    if (!SAME.has(name)) return SCALAR;
+    return first.kind === 'list' ? itemOf(first) : first;
+  }
+
+  /** As many elements, or characters, and that somebody looks at them all. */
+  #seen({ size, bound }: Shape): number {
+    if (bound !== undefined) this.bounds.add(bound);
+    return size;
+  }
+
+  /** What it costs to go over all of it. */
+  #reading(shape: Shape): number {
+    if (shape.kind === 'scalar' || shape.kind === 'struct') return 0;
+    return this.#seen(shape) * (shape.kind === 'list' || shape.kind === 'map' ? 1 : TEXT_WEIGHT);
+  }
+
+  /** No longer than the shorter of the two. */
+  #comparing(left: Shape, right: Shape): number {
+    const shorter = left.size <= right.size ? left : right;
+    if (shorter.kind !== 'list' && shorter.kind !== 'map') return 1 + this.#reading(shorter);
+    return 1 + this.#seen(shorter) * (1 + this.#reading(itemOf(shorter)));
+  }
+}
+
+const OPTIONAL_LOOPS = new Set(['optMap', 'optFlatMap']);
+
+const itemOf = (shape: Shape): Shape => shape.item?.() ?? SCALAR;
+
+function withVariable(scope: Scope, variable: unknown, shape: Shape): Scope {
+  return isNode(variable) ? new Map(scope).set(String(variable.args), shape) : scope;
+}
