@@ -1,107 +1,12 @@
 /**
- * What a rule may cost at worst, told from the schema that it stands on: how long texts, lists and maps can become is read off `maxLength`, `maxItems` and `maxProperties`, and what has no bound may fill a whole request.
+ * What a rule may cost at worst, told from how large what it looks at can become (`shape.ts`).
  * Units and weights are those of Kubernetes' own estimate, function for function only roughly: a node is one, ten characters of a text are one, an element of a list is one. Called by
  * `custom-resources/validation-rules.ts` for every rule of a definition. https://kubernetes.io/docs/reference/using-api/cel/#resource-constraints
  */
-import { celName } from './names.ts';
+import { ANY, itemOf, larger, MAX_BYTES, SCALAR, text, type Shape } from './shape.ts';
 
-type Props = Readonly<Record<string, unknown>>;
-
-/** Of a request; what it holds is no longer. */
-const MAX_BYTES = 3 * 1024 * 1024;
-/** `maxLength` counts characters. */
-const BYTES_PER_CHARACTER = 4;
-const MAX_NAME_BYTES = 253;
 const TEXT_WEIGHT = 0.1;
 const PATTERN_WEIGHT = 0.25;
-const MIN_BYTES: Readonly<Record<string, number>> = { boolean: 4, integer: 1, number: 1 };
-/** Of formats that bound a text by themselves. */
-const FORMAT_BYTES: Readonly<Record<string, number>> = { date: 10, datetime: 40, 'date-time': 40 };
-
-/** A value as far as the schema tells of it. */
-export interface Shape {
-  readonly kind: 'text' | 'list' | 'map' | 'struct' | 'scalar' | 'any';
-  /** Characters or elements at most; 1 of everything else. */
-  readonly size: number;
-  /** What would bound it, where nothing does: `maxItems of spec.list`. */
-  readonly bound?: string;
-  /** An element of a list, a value of a map. */
-  readonly item?: () => Shape;
-  readonly field?: (name: string) => Shape | undefined;
-}
-
-const SCALAR: Shape = { kind: 'scalar', size: 1 };
-const ANY: Shape = { kind: 'any', size: MAX_BYTES, item: () => ANY, field: () => ANY };
-const text = (size: number, bound?: string): Shape => ({ kind: 'text', size, ...(bound !== undefined && { bound }) });
-
-const isProps = (value: unknown): value is Props =>
-  typeof value === 'object' && value !== null && !Array.isArray(value);
-
-/** `field` is where the value stands in an object, for people. */
-export function shapeOf(props: Props, field: string): Shape {
-  const { type, items, additionalProperties, maxItems, maxProperties } = props;
-  if (props['x-kubernetes-int-or-string'] === true) return textOf(props, field);
-  if (type === 'string') return textOf(props, field);
-  if (type === 'array') {
-    const below = isProps(items) ? items : {};
-    return {
-      kind: 'list',
-      size: number(maxItems) ?? Math.floor(MAX_BYTES / (minBytes(below) + 1)),
-      ...(number(maxItems) === undefined && { bound: `maxItems of ${field}` }),
-      item: () => shapeOf(below, `${field}[*]`),
-    };
-  }
-  if (type !== 'object') return type === undefined ? ANY : SCALAR;
-  if (isProps(additionalProperties))
-    return {
-      kind: 'map',
-      size: number(maxProperties) ?? Math.floor(MAX_BYTES / (minBytes(additionalProperties) + 6)),
-      ...(number(maxProperties) === undefined && { bound: `maxProperties of ${field}` }),
-      item: () => shapeOf(additionalProperties, `${field}.*`),
-    };
-  return { kind: 'struct', size: 1, field: (name) => fieldOf(props, name, field) };
-}
-
-/** The fields of a node by the names that rules call them by; a schema may be large, and be asked often. */
-const named = new WeakMap<Props, ReadonlyMap<string, string>>();
-
-function fieldOf({ properties }: Props, name: string, field: string): Shape | undefined {
-  if (!isProps(properties)) return undefined;
-  let keys = named.get(properties);
-  if (!keys) named.set(properties, (keys = new Map(Object.keys(properties).map((key) => [celName(key) ?? '', key]))));
-  const key = keys.get(name) ?? '';
-  const child = Object.hasOwn(properties, key) ? properties[key] : undefined;
-  return isProps(child) ? shapeOf(child, field === '' ? key : `${field}.${key}`) : undefined;
-}
-
-/** Of the object itself: of its metadata rules see the name, and names are short. */
-export function rootShape(props: Props): Shape {
-  const name = text(MAX_NAME_BYTES);
-  const metadata: Shape = { kind: 'struct', size: 1, field: () => name };
-  const own: Readonly<Record<string, Shape>> = { apiVersion: name, kind: name, metadata };
-  return { kind: 'struct', size: 1, field: (field) => own[field] ?? fieldOf(props, field, '') };
-}
-
-function textOf({ maxLength, format, enum: values }: Props, field: string): Shape {
-  const most = number(maxLength);
-  if (most !== undefined) return text(Math.min(most * BYTES_PER_CHARACTER, MAX_BYTES));
-  if (Array.isArray(values)) return text(Math.max(0, ...values.map((value) => String(value).length)));
-  const known = FORMAT_BYTES[String(format)];
-  return known === undefined ? text(MAX_BYTES, `maxLength of ${field}`) : text(known);
-}
-
-const number = (value: unknown): number | undefined => (typeof value === 'number' ? value : undefined);
-
-/** The least that a value takes in a request. */
-function minBytes({ type, properties, required, default: standing }: Props): number {
-  if (standing !== undefined) return 0;
-  if (type !== 'object' || !Array.isArray(required)) return MIN_BYTES[String(type)] ?? 2;
-  const fields = isProps(properties) ? properties : {};
-  return required.reduce((sum: number, name: unknown) => {
-    const child = fields[String(name)];
-    return sum + String(name).length + 4 + (isProps(child) ? minBytes(child) : 2);
-  }, 2);
-}
 
 export interface Estimate {
   readonly cost: number;
@@ -156,8 +61,6 @@ const SAME = new Set([
   'min',
   'max',
 ]);
-
-const larger = (a: Shape, b: Shape): Shape => (a.size >= b.size ? a : b);
 
 class Estimator {
   readonly bounds = new Set<string>();
@@ -244,7 +147,7 @@ class Estimator {
     const of = isNode(first) && first.op === 'id' ? String(first.args) : '';
     if (of === 'cel' && name === 'bind') return this.#bind(args, scope);
     const receiver = this.of(first, scope);
-    if (LOOPS.has(name) || OPTIONAL_LOOPS.has(name)) return this.#loop(name, receiver, args, scope);
+    if (LOOPS.has(name)) return this.#loop(name, receiver, args, scope);
     return this.#function(name, of === 'sets' || of === 'optional' ? undefined : receiver, this.#all(args, scope), of);
   }
 
@@ -259,12 +162,10 @@ class Estimator {
   }
 
   #loop(name: string, { cost, shape }: Part, [variable, ...steps]: readonly unknown[], scope: Scope): Part {
-    const isOptional = OPTIONAL_LOOPS.has(name);
-    const item = isOptional ? shape : shape.kind === 'map' ? text(MAX_BYTES) : itemOf(shape);
+    const item = shape.kind === 'map' ? text(MAX_BYTES) : itemOf(shape);
     const found = steps.map((step) => this.of(step, withVariable(scope, variable, item)));
     const turn = found.reduce((sum, one) => sum + one.cost, TURN_COST);
     const last = found.at(-1)?.shape ?? SCALAR;
-    if (isOptional) return { cost: cost + turn, shape: last };
     const size = this.#seen(shape);
     const list = (element: Shape): Shape => ({ kind: 'list', size, item: () => element });
     const result = name === 'map' ? list(last) : name === 'filter' ? list(item) : SCALAR;
@@ -321,10 +222,6 @@ class Estimator {
     return 1 + this.#seen(shorter) * (1 + this.#reading(itemOf(shorter)));
   }
 }
-
-const OPTIONAL_LOOPS = new Set(['optMap', 'optFlatMap']);
-
-const itemOf = (shape: Shape): Shape => shape.item?.() ?? SCALAR;
 
 function withVariable(scope: Scope, variable: unknown, shape: Shape): Scope {
   return isNode(variable) ? new Map(scope).set(String(variable.args), shape) : scope;
