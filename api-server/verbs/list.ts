@@ -28,6 +28,21 @@ export function entryFilter(call: Pick<Call, 'query' | 'target' | 'definition'>)
     fields.every(({ field, value, negated }) => (fieldOf(entry, field) === value) !== negated);
 }
 
+/** The part of it that asks where an object stands and by what name: no conversion changes that, and what is elsewhere need not be converted, nor be convertible. */
+export function placeFilter({
+  query,
+  target,
+  definition,
+}: Pick<Call, 'query' | 'target' | 'definition'>): EntryPredicate {
+  const fields = parseFieldSelector(query.get('fieldSelector'), [...METADATA_FIELDS, ...definition.selectableFields]);
+  const named = fields.filter(({ field }) => (METADATA_FIELDS as readonly string[]).includes(field));
+  const namespace = definition.namespaced ? target.namespace : '';
+  return (entry) =>
+    (namespace === '' || entry.key.namespace === namespace) &&
+    (target.name === '' || entry.key.name === target.name) &&
+    named.every(({ field, value, negated }) => (fieldOf(entry, field) === value) !== negated);
+}
+
 export async function list(call: Call): Promise<void> {
   const { query } = call;
   const limit = Number(query.get('limit') ?? '0');
@@ -62,7 +77,7 @@ function retakeOf(call: Call): Retake {
       if (!services.past || definition.storage !== 'log') return undefined;
       await services.past.momentAt(revision);
       const stood = await services.past.entriesAt(definition, revision, target.namespace);
-      const entries = asOfMs === undefined ? await presentAll(definition, stood) : stood;
+      const entries = asOfMs === undefined ? await presentAll(definition, there(call, stood)) : stood;
       const filter = entryFilter(call);
       return filter ? entries.filter(filter) : entries;
     },
@@ -123,7 +138,7 @@ async function take(call: Call): Promise<Snapshot> {
   }
   if (query.get('resourceVersionMatch') === 'Exact') {
     const past = await entriesAt(call, parseRevision(query.get('resourceVersion') ?? ''));
-    const entries = await presentAll(definition, past.entries);
+    const entries = await presentAll(definition, there(call, past.entries));
     return {
       scope: scopeOf(call),
       revision: past.revision,
@@ -134,7 +149,7 @@ async function take(call: Call): Promise<Snapshot> {
   await readAtLeast(call, query.get('resourceVersion'));
   // Both at one moment: a conversion may take a while.
   const revision = services.store.stream(definition).position;
-  const entries = await presentAll(definition, services.store.cache(definition).list());
+  const entries = await presentAll(definition, there(call, services.store.cache(definition).list()));
   return {
     scope: scopeOf(call),
     revision,
@@ -142,6 +157,9 @@ async function take(call: Call): Promise<Snapshot> {
     expiresAt,
   };
 }
+
+const there = (call: Call, entries: readonly Entry[]): readonly Entry[] =>
+  call.definition.custom ? entries.filter(placeFilter(call)) : entries;
 
 /** Every object of the call's resource as it stood at a past revision. In the middle of a transaction nothing ever stood: then it is the end of it. */
 async function entriesAt(call: Call, asked: number): Promise<Pick<Snapshot, 'revision' | 'entries'>> {

@@ -14,7 +14,7 @@ import { RECENT_EVENTS, type WatchEvent } from '../store/resource-cache.ts';
 import { openWatch, type WatchStream } from '../watch-stream.ts';
 import { decode, type Entry } from '../store/entry.ts';
 import { parseRevision, readAtLeast } from './get.ts';
-import { entryFilter, type EntryPredicate } from './list.ts';
+import { entryFilter, placeFilter, type EntryPredicate } from './list.ts';
 
 const BOOKMARK_INTERVAL_MS = 60_000;
 const MIN_TIMEOUT_SECONDS = 1_800;
@@ -41,7 +41,9 @@ export async function watch(call: Call): Promise<void> {
 
   // From here to the subscription nothing awaits, so no event can fall between what is sent and what is subscribed to.
   const recent = initial ? [] : cache.since(older.position);
-  const entries = initial ? cache.list() : [];
+  const near = definition.custom && placeFilter(call);
+  const standing = initial ? cache.list() : [];
+  const entries = near ? standing.filter(near) : standing;
   const position = stream.position;
   const output = openWatch(call);
   // Its events would be told by a schema that is no longer the kind's.
@@ -49,8 +51,10 @@ export async function watch(call: Call): Promise<void> {
   if (retired?.aborted) return output.end();
   if (!recent) return output.fail(tooOld(from));
   const line = new InOrder(output);
-  const send = (event: WatchEvent) =>
+  const send = (event: WatchEvent) => {
+    if (near && !near(event.entry)) return;
     line.add(presented(definition, event, filter), (told) => forward(output, told, filter));
+  };
   const mark = (revision: number, options?: { initialEventsEnd: boolean }) =>
     line.add(revision, () => output.bookmark(revision, options));
   const timeoutSeconds = Number(query.get('timeoutSeconds')) || MIN_TIMEOUT_SECONDS * (1 + Math.random());
@@ -72,7 +76,7 @@ export async function watch(call: Call): Promise<void> {
       output.event('ADDED', entry);
       await output.drained();
     }
-    const past = [...older.events, ...recent];
+    const past = [...older.events, ...recent].filter(({ entry }) => !near || near(entry));
     // Together, where a webhook has to convert them.
     await presentAll(
       definition,

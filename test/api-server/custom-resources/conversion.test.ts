@@ -293,6 +293,19 @@ t.test('an object that cannot be converted is no fault of others', async (t) => 
   t.match(list, { status: 500, body: { message: /this one is bad/ } });
   t.match(single, { status: 200, body: { spec: { host: 'h' } } });
   t.equal((await api.get(path('v1'))).status, 200);
+  const elsewhere = path('v2').replace('default', 'kube-public');
+  const [everywhere, nearby] = await Promise.all([
+    api.watch(`/apis/${GROUP}/v2/endpoints?watch=1`),
+    api.watch(`${elsewhere}?watch=1`),
+  ]);
+  await everywhere.ended;
+  t.match(everywhere.events.at(-1), { type: 'ERROR', object: { message: /this one is bad/ } });
+  t.match(await api.get(elsewhere), { status: 200, body: { items: [] } }, 'nor of those in another namespace');
+  t.match(await api.get(`${path('v2')}?fieldSelector=metadata.name%3Dhealthy`), { status: 200, body: { items: [{}] } });
+  await api.patch(path('v1', 'poison'), 'merge', { spec: { hostPort: 'p:2' } });
+  t.equal((await api.post(elsewhere, one('v2', 'apart', { host: 'a', port: '1' }))).status, 201);
+  t.match(await nearby.until(1), [{ type: 'ADDED', object: { metadata: { name: 'apart' } } }]);
+  nearby.stop();
   t.match(await api.delete(path('v2', 'poison')), { status: 200 }, 'it can be deleted');
   webhook.misbehave = undefined;
   t.equal((await api.get(path('v2'))).status, 200);
