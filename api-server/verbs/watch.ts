@@ -8,7 +8,6 @@ import type { Call } from '../call.ts';
 import { present, presentAll } from '../custom-resources/presentation.ts';
 import { badRequest, expired, internal, invalidOption, StatusError } from '../errors.ts';
 import { isTrue } from '../request.ts';
-import type { Entry } from '../store/entry.ts';
 import { tooOld } from '../store/past.ts';
 import { RECENT_EVENTS, type WatchEvent } from '../store/resource-cache.ts';
 import { openWatch, type WatchStream } from '../watch-stream.ts';

@@ -220,7 +220,7 @@ t.test('a watch with many watchers asks once, and tells in order', async (t) => 
     (await chosen.until(2)).map(({ type, object: { spec } }) => [type, spec.host]),
     [
       ['ADDED', 'w1'],
-      ['DELETED', 'w2'],
+      ['DELETED', 'w1'],
     ],
   );
   const again = await api.watch(`${path('v2')}?watch=1&resourceVersion=${from}`);
