@@ -6,6 +6,9 @@ import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:http';
 import { connect, type AddressInfo, type Socket } from 'node:net';
 import path from 'node:path';
+import { PassThrough, Readable, type Writable } from 'node:stream';
+import { createGunzip } from 'node:zlib';
+import { Attach, Cp, Exec, KubeConfig, Log, PortForward, type V1Status } from '@kubernetes/client-node';
 import t from 'tap';
 import { WebSocket, WebSocketServer } from 'ws';
 import { readKubeconfig } from '../../sdk/index.ts';
@@ -94,6 +97,22 @@ function channels(t: Teardown, space: Space, options: { pod: string; path: strin
       webSocket.send(Buffer.concat([Buffer.from([channel]), Buffer.from(text)])),
     heard: (channel: number) => heard.get(channel) ?? Buffer.alloc(0),
   };
+}
+
+/** A stream for @kubernetes/client-node to write to, with what it has written so far. */
+function hearing(): PassThrough & { heard(): string } {
+  const chunks: Buffer[] = [];
+  const stream = new PassThrough().on('data', (chunk: Buffer) => chunks.push(chunk));
+  return Object.assign(stream, { heard: () => String(Buffer.concat(chunks)) });
+}
+
+/** The client's own, but for one thing: what it asks `tar` for is compressed, and it forgets to undo that. */
+class UnzippingExec extends Exec {
+  override exec(...[namespace, pod, container, command, stdout, ...rest]: Parameters<Exec['exec']>) {
+    const plain = createGunzip();
+    plain.pipe(stdout as Writable);
+    return super.exec(namespace, pod, container, command, plain, ...rest);
+  }
 }
 
 const WITH_SPDY = { KUBECTL_PORT_FORWARD_WEBSOCKETS: 'false', KUBECTL_REMOTE_COMMAND_WEBSOCKETS: 'false' };
@@ -248,6 +267,83 @@ t.test('streams', async (t) => {
       for (const container of ['main', 'side'])
         await following.says(new RegExp(`\\[pod/${name}/${container}\\] I am ${name}`));
     await space.kubectl('delete pod one two --now --wait=false');
+  });
+
+  t.test('@kubernetes/client-node: commands, terminals, logs, ports, files', async (t) => {
+    const config = new KubeConfig();
+    config.loadFromFile(reckon.kubeconfig);
+    const { namespace } = space;
+    const run = async (script: string, options: { stdin?: Readable; tty?: boolean; out?: PassThrough } = {}) => {
+      const [out, errors] = [hearing(), hearing()];
+      const { stdin = null, tty = false } = options;
+      const status = await new Promise<V1Status>((resolve, reject) => {
+        new Exec(config)
+          .exec(namespace, 'web', 'main', ['sh', '-c', script], options.out ?? out, errors, stdin, tty, resolve)
+          .catch(reject);
+      });
+      return { status, out: out.heard(), errors: errors.heard() };
+    };
+
+    t.match(await run('echo out; echo err >&2; exit 7'), {
+      status: { status: 'Failure', reason: 'NonZeroExitCode', details: { causes: [{ message: '7' }] } },
+      out: 'out\n',
+      errors: 'err\n',
+    });
+    const bytes = randomBytes(3 << 20);
+    const summed = await run('sha256sum', {
+      stdin: Readable.from([bytes.subarray(0, 1 << 20), bytes.subarray(1 << 20)]),
+    });
+    t.match(summed, { status: { status: 'Success' }, out: digest(bytes) }, 'a command hears the end of its input');
+    const screen = Object.assign(hearing(), { rows: 31, columns: 77 });
+    const keys = new PassThrough();
+    const typing = run('read x; stty size; read y', { stdin: keys, tty: true, out: screen });
+    await until('the terminal to have the size', () => {
+      keys.write('\n');
+      return /31 77/.test(screen.heard()) || undefined;
+    });
+    t.match(await typing, { status: { status: 'Success' } });
+    await t.rejects(new Exec(config).exec(namespace, 'web', 'nobody', 'true', null, null, null, false), {
+      message: /400|Unexpected server response/,
+    });
+
+    const script = 'echo first; while read word; do echo "it was $word"; done; sleep 1000';
+    await space.apply(pod('listens', { script, container: { stdin: true } }));
+    await space.untilReady('listens');
+    const [said, ask] = [hearing(), new PassThrough()];
+    const attached = await new Attach(config).attach(namespace, 'listens', 'main', said, null, ask, false);
+    ask.write('blue\n');
+    await until('the container to answer', () => /it was blue/.test(said.heard()) || undefined);
+    attached.close();
+    const log = new Log(config);
+    const [following, last] = [hearing(), hearing()];
+    const follow = await log.log(namespace, 'listens', 'main', following, { follow: true, timestamps: true });
+    await log.log(namespace, 'listens', 'main', last, { tailLines: 1 });
+    await until('the logs', () => /Z first\n.*Z it was blue/.test(following.heard()) || undefined);
+    await once(last, 'end');
+    t.equal(last.heard(), 'it was blue\n');
+    following.on('error', () => undefined);
+    follow.abort();
+    await t.rejects(log.log(namespace, 'nobody', 'main', hearing()), { code: 404 });
+
+    const forward = new PortForward(config);
+    const [answer, fault] = [hearing(), hearing()];
+    await forward.portForward(namespace, 'web', [8081], answer, null, Readable.from(['GET / HTTP/1.0\r\n\r\n']));
+    await until('the port to answer', () => /inner/.test(answer.heard()) || undefined);
+    await forward.portForward(namespace, 'web', [7777], hearing(), fault, new PassThrough());
+    await until('the fault', () => /connection refused/.test(fault.heard()) || undefined);
+
+    const here = path.join(reckon.home, 'copied');
+    await mkdir(path.join(here, 'sub'), { recursive: true });
+    await writeFile(path.join(here, 'sub', 'large'), bytes);
+    await run('mkdir /tmp/copied');
+    await new Cp(config).cpToPod(namespace, 'web', 'main', here, '/tmp/copied');
+    const arrived = async () => (await run('sha256sum /tmp/copied/sub/large')).out.startsWith(digest(bytes));
+    await until('the files to be in the pod', arrived);
+    const back = path.join(reckon.home, 'copied-back');
+    await new Cp(config, new UnzippingExec(config)).cpFromPod(namespace, 'web', 'main', 'copied', back, '/tmp');
+    const returned = () => readFile(path.join(back, 'copied', 'sub', 'large')).catch(() => Buffer.alloc(0));
+    await until('the files to be back', async () => digest(await returned()) === digest(bytes));
+    await space.kubectl('delete pod listens --now --wait=false');
   });
 
   t.test('debug: a container added to a pod, a copy of a pod, a node', async (t) => {

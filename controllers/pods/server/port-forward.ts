@@ -116,6 +116,7 @@ export async function forwardChannels(
       const greeting = Buffer.from([port & 0xff, port >> 8]);
       data.write(greeting);
       error.write(greeting);
+      error.resume();
       try {
         await connectTo(forwarding, port, data);
         error.end();

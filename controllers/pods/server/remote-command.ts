@@ -43,6 +43,10 @@ function asked(query: URLSearchParams) {
   return { tty, stdin: isTrue('stdin'), stdout: isTrue('stdout'), stderr: isTrue('stderr') && !tty };
 }
 
+/** What a client says on the other streams is thrown away: left unread, it would hold up the connection. */
+const isHeard = (name: StreamName, wanted: { readonly stdin: boolean; readonly tty: boolean }): boolean =>
+  (name === 'stdin' && wanted.stdin) || (name === 'resize' && wanted.tty);
+
 /** The first channels of a WebSocket are the streams, in the order of their names. */
 export async function runOverChannels(webSocket: WebSocket, command: RemoteCommand): Promise<void> {
   const channels = new Channels(webSocket, STREAMS.length);
@@ -51,6 +55,7 @@ export async function runOverChannels(webSocket: WebSocket, command: RemoteComma
   // The client waits for the first message to know that it is connected.
   const first: StreamName = wanted.stdout ? 'stdout' : wanted.stderr ? 'stderr' : 'error';
   webSocket.send(Buffer.from([STREAMS.indexOf(first)]));
+  for (const name of STREAMS) if (!isHeard(name, wanted)) of(name).resume();
   await run(command, {
     error: of('error'),
     ...(wanted.stdin && { stdin: of('stdin') }),
@@ -74,6 +79,7 @@ export async function runOverSpdy(connection: Duplex, command: RemoteCommand): P
     const name = names.find((each) => each === stream.headers.get('streamtype'));
     if (!name || streams.has(name)) throw new Error('a stream that was not asked for');
     streams.set(name, stream);
+    if (!isHeard(name, wanted)) stream.resume();
     if (streams.size === names.length) complete();
   });
   const ended = session.run();
@@ -149,7 +155,11 @@ async function resize(session: Session, { width, height }: { width: number; heig
 
 function parseSize(text: string): { width: number; height: number } | undefined {
   try {
-    const { Width: width, Height: height } = JSON.parse(text) as { Width?: unknown; Height?: unknown };
+    // Go, for which clients are written, reads the names of fields in upper and lower case alike.
+    const fields = Object.entries(JSON.parse(text) as object).map(
+      ([name, value]) => [name.toLowerCase(), value] as const,
+    );
+    const { width, height } = Object.fromEntries(fields) as { width?: unknown; height?: unknown };
     const sane = (value: unknown) => Number.isInteger(value) && Number(value) > 0 && Number(value) <= 0xffff;
     return sane(width) && sane(height) ? { width: Number(width), height: Number(height) } : undefined;
   } catch {
