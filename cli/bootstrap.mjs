@@ -30,6 +30,7 @@ const rooms = [
   'event-log',
   'examples',
   'migrations',
+  'pki',
   'runtime',
   'sdk',
   'state',

@@ -118,12 +118,17 @@ export function readObjectIdentifier({ tag, contents }: Element): string {
 
 const TEXT_TAGS: ReadonlyMap<number, BufferEncoding> = new Map([
   [0x0c, 'utf8'],
+  [0x12, 'latin1'],
   [0x13, 'latin1'],
   [0x14, 'latin1'],
   [0x16, 'latin1'],
 ]);
 
+/** Two bytes a letter, the greater first: what Windows and Java may write. */
+const BMP_STRING = 0x1e;
+
 export function readText({ tag, contents }: Element): string {
+  if (tag === BMP_STRING && contents.length % 2 === 0) return Buffer.from(contents).swap16().toString('utf16le');
   const encoding = TEXT_TAGS.get(tag);
   if (encoding === undefined) throw new DerError('expected a text');
   return contents.toString(encoding);

@@ -44,14 +44,27 @@ const DIGESTS: ReadonlyMap<string, string | undefined> = new Map([
   ['1.3.101.112', undefined],
 ]);
 
-const PEM = /^\s*-----BEGIN ([A-Z ]+)-----\r?\n([A-Za-z0-9+/=\s]+)-----END \1-----\s*$/;
+const BEGIN = /^-----BEGIN ([A-Z0-9 ]{1,64})-----[ \t]*\r?$/m;
+const BASE64 = /^[A-Za-z0-9+/=\s]+$/;
+
+/** The first block of a text, around which others may stand (`openssl req -text` puts the request in words before it). */
+function firstBlock(pem: string): { type: string; base64: string } | undefined {
+  const begin = BEGIN.exec(pem);
+  const type = begin?.[1];
+  if (!begin || type === undefined) return undefined;
+  const start = begin.index + begin[0].length;
+  const end = pem.indexOf(`\n-----END ${type}-----`, start);
+  const base64 = end < 0 ? '' : pem.slice(start, end);
+  return BASE64.test(base64) ? { type, base64 } : undefined;
+}
 
 /** Throws SigningRequestError. */
 export function readSigningRequest(pem: string): SigningRequest {
-  const [, type, base64 = ''] = PEM.exec(pem) ?? [];
-  if (type !== 'CERTIFICATE REQUEST') throw new SigningRequestError('PEM block type must be CERTIFICATE REQUEST');
+  const block = firstBlock(pem);
+  if (block?.type !== 'CERTIFICATE REQUEST')
+    throw new SigningRequestError('PEM block type must be CERTIFICATE REQUEST');
   try {
-    return readRequest(Buffer.from(base64, 'base64'));
+    return readRequest(Buffer.from(block.base64, 'base64'));
   } catch (cause) {
     if (cause instanceof SigningRequestError) throw cause;
     const why = cause instanceof DerError ? cause.message : 'its key cannot be read';

@@ -73,19 +73,37 @@ export interface FieldRequirement {
   readonly negated: boolean;
 }
 
-/** Throws BadRequest for a field that the resource does not offer. */
+const FIELD_REQUIREMENT = /^([^=!]+)(!=|==|=)(.*)$/s;
+/** A comma, an equals sign and a backslash stand behind a backslash. */
+const ESCAPED_VALUE = /^(?:[^\\,=]|\\[\\,=])*$/s;
+
+/** Splits at commas that stand behind no backslash. */
+function fieldTerms(selector: string): string[] {
+  const terms: string[] = [];
+  let start = 0;
+  for (let index = 0; index < selector.length; index++) {
+    if (selector[index] === '\\') index++;
+    else if (selector[index] === ',') {
+      terms.push(selector.slice(start, index));
+      start = index + 1;
+    }
+  }
+  terms.push(selector.slice(start));
+  return terms.filter((term) => term.trim() !== '');
+}
+
+/** Throws BadRequest for a field that the resource does not offer. No expression here looks twice at a character: a selector may be as long as a URL. */
 export function parseFieldSelector(selector: string | null, selectable: readonly string[]): FieldRequirement[] {
-  if (!selector?.trim()) return [];
-  return selector.split(',').map((requirement) => {
-    const match = /^\s*([^=!]+?)\s*(!=|==|=)\s*(.*?)\s*$/.exec(requirement);
-    if (!match)
+  return fieldTerms(selector ?? '').map((term) => {
+    const [, name = '', operator, escaped = ''] = FIELD_REQUIREMENT.exec(term) ?? [];
+    const [field, value] = [name.trim(), escaped.trim()];
+    if (field === '' || !ESCAPED_VALUE.test(value))
       throw badRequest(
-        `invalid field selector ${JSON.stringify(selector)}: expected field=value or field!=value, got ${JSON.stringify(requirement)}`,
+        `invalid field selector ${JSON.stringify(selector)}: expected field=value or field!=value, with a backslash before a comma, an equals sign or a backslash of the value, got ${JSON.stringify(term)}`,
       );
-    const [, field = '', operator, value = ''] = match;
     if (!selectable.includes(field))
       throw badRequest(`field label not supported: ${field} (supported: ${selectable.join(', ')})`);
-    return { field, value, negated: operator === '!=' };
+    return { field, value: value.replaceAll(/\\([\\,=])/g, '$1'), negated: operator === '!=' };
   });
 }
 

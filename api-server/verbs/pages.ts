@@ -76,7 +76,7 @@ export async function resume(
   server: Server,
   { text, scope, retake }: { text: string; scope: string; retake: Retake },
 ): Promise<Page> {
-  const token = read(text);
+  const token = readToken(text);
   if (token.scope !== scope)
     throw badRequest('continue key is not valid: it belongs to a list of something else, or with other selectors');
   const { after, snapshot: wanted } = token;
@@ -101,7 +101,8 @@ function pageAfter(snapshot: Snapshot, after: string): Page {
 
 const written = (token: Token): string => Buffer.from(JSON.stringify(token)).toString('base64url');
 
-function read(text: string): Token {
+/** Throws BadRequest. */
+export function readToken(text: string): Token {
   const refuse = (cause?: unknown) =>
     badRequest('continue key is not valid: expected the token of an earlier page', { cause });
   let token: Partial<Token>;

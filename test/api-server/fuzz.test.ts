@@ -14,6 +14,7 @@ import { pruneUnknown } from '../../api-server/admission/prune.ts';
 import { applyDefaults } from '../../api-server/admission/defaults.ts';
 import { canonicalTime } from '../../api-server/admission/time.ts';
 import { validate } from '../../api-server/admission/validate.ts';
+import { newTokenKey, ServiceAccountTokens } from '../../api-server/authentication/service-account-tokens.ts';
 import { parseJson } from '../../api-server/codec/json.ts';
 import { negotiate } from '../../api-server/codec/negotiate.ts';
 import { decodeProtobuf, encodeProtobuf } from '../../api-server/codec/protobuf.ts';
@@ -29,12 +30,15 @@ import { strategicMergePatch } from '../../api-server/patch/strategic-merge.ts';
 import { parseFieldSelector, parseLabelSelector } from '../../api-server/store/selectors.ts';
 import { findAll, parsePath } from '../../api-server/table/json-path.ts';
 import { parseRevision } from '../../api-server/verbs/get.ts';
+import { readToken } from '../../api-server/verbs/pages.ts';
 import { parseResourceRequest } from '../../api-server/request.ts';
 import { HEADER, toRecord, escapeHeader, unescapeHeader } from '../../event-log/record.ts';
 import { escapeToken, objectSubject, parseSubject, unescapeToken } from '../../event-log/subjects.ts';
+import { readSigningRequest, SigningRequestError } from '../../pki/signing-request.ts';
 import { readKubeconfig } from '../../sdk/kubeconfig.ts';
 import { runs } from '../harness/runs.ts';
 import { FrameError, FrameReader } from '../../controllers/pods/server/spdy/frames.ts';
+import { signingRequest } from '../pki/requests.ts';
 import { deployment, pod } from './api.ts';
 
 const registry = loadRegistry();
@@ -255,6 +259,41 @@ holds('revisions', fc.oneof(fc.string(), damaged(['123456', '1844674407370955161
 holds('moments', damaged(['5m', '2026-01-01T00:00:00Z', '1d2h ago', 'now', '42']), (text) =>
   refusable(() => parseMoment(text, Date.now())),
 );
+/** As long as a URL or a header may be: an expression that looks back takes hours over some of these. */
+const long = fc
+  .tuple(
+    fc.constantFrom('', 'a', '=', '(', '.x', '!', '"'),
+    fc.constantFrom(' ', 'a', '(', ')', ',', '=', '!', 'a ', ' a', '\\', '[', '.a', '1', '1d', '0', ';', 'a/b;', '\t'),
+    fc.nat(16_000),
+    fc.constantFrom('', 'x', ' x', '=', ')', ' ago', '"', ';q=', ']'),
+  )
+  .map(([before, piece, length, after]) => before + piece.repeat(length / piece.length) + after);
+holds(
+  'long texts',
+  long,
+  (text) => {
+    refusable(() => parseLabelSelector(text));
+    refusable(() => parseFieldSelector(text, ['metadata.name']));
+    refusable(() => parseRevision(text));
+    refusable(() => readToken(text));
+    parseMoment(text, Date.now());
+    negotiate(text);
+    parsePath(text);
+    parseQuantity(text);
+    canonicalTime(text, 6);
+  },
+  100,
+);
+holds(
+  'continue tokens',
+  fc.oneof(
+    fc.string({ maxLength: 40 }),
+    fc
+      .oneof(json, fc.json(), damaged(['{"scope":"s","after":"a/b","snapshot":{"id":"x","revision":7,"expiresAt":9}}']))
+      .map((text) => Buffer.from(text).toString('base64url')),
+  ),
+  (token) => refusable(() => readToken(token)),
+);
 holds(
   'Accept headers',
   damaged(['application/json;as=Table;v=v1;g=meta.k8s.io,application/json;q=0.5,*/*;q=0', ';;,,==']),
@@ -371,6 +410,72 @@ holds(
     } catch (error) {
       if (!(error instanceof FrameError)) throw error;
     }
+  },
+);
+
+const PEM_HEAD = '-----BEGIN CERTIFICATE REQUEST-----';
+const asked = signingRequest({ commonName: 'eve', organizations: ['a', 'b'], dnsNames: ['eve.example'] }).request;
+const der = Buffer.from(asked.replaceAll(/-----[^-]*-----/g, ''), 'base64');
+const readsRequest = (pem: string): void => {
+  try {
+    const { commonName, organizations, dnsNames } = readSigningRequest(pem);
+    // The signature is over all of it: what is believed is what was asked for.
+    if (commonName !== 'eve' || organizations.join() !== 'a,b' || dnsNames.join() !== 'eve.example')
+      throw new Error(`${commonName} is believed`);
+  } catch (error) {
+    if (!(error instanceof SigningRequestError) || error.message === '') throw error;
+  }
+};
+holds('certificate requests, as texts', damaged([asked, `Certificate Request:\n${asked}\n${asked}`]), readsRequest);
+holds(
+  'certificate requests, as DER',
+  fc.tuple(
+    fc.array(fc.tuple(fc.nat(der.length - 1), fc.nat(255)), { maxLength: 4 }),
+    fc.nat(der.length),
+    fc.oneof(
+      fc.uint8Array({ maxLength: 40 }),
+      // Depth, and lengths that are lies.
+      fc.nat(2_000).map((depth) => Buffer.from('3080'.repeat(depth), 'hex')),
+      fc.nat(0xffffffff).map((length) => Buffer.from(`3084${length.toString(16).padStart(8, '0')}`, 'hex')),
+    ),
+  ),
+  ([changes, at, put]) => {
+    const bytes = Buffer.concat([der.subarray(0, at), changes.length > 2 ? put : Buffer.alloc(0), der.subarray(at)]);
+    for (const [place, byte] of changes) bytes[place] = byte;
+    readsRequest(`${PEM_HEAD}\n${bytes.toString('base64')}\n-----END CERTIFICATE REQUEST-----\n`);
+  },
+);
+
+// Nothing is looked up in the store before the signature holds, and of these none does but those of accounts that are not there.
+const tokens = new ServiceAccountTokens({
+  key: newTokenKey(),
+  registry,
+  store: { cache: () => ({ get: () => undefined }) } as never,
+});
+const { token: issued } = tokens.issue({
+  namespace: 'default',
+  account: { name: 'robot', uid: 'u' },
+  audiences: [],
+  lifetimeSeconds: 600,
+});
+const [issuedHead = '', issuedClaims = '', issuedSignature = ''] = issued.split('.');
+const part = fc.oneof(
+  fc.constantFrom(issuedHead, issuedClaims, issuedSignature),
+  fc
+    .oneof(fc.json(), damaged(['{"alg":"ES256","kid":"x"}', '{"alg":"none"}']))
+    .map((each) => Buffer.from(each).toString('base64url')),
+);
+holds(
+  'tokens',
+  fc.oneof(
+    fc.string(),
+    damaged([issued]),
+    fc.array(part, { maxLength: 4 }).map((parts) => parts.join('.')),
+    long,
+  ),
+  (token) => {
+    const answer = tokens.verify(token);
+    if (!('fault' in answer) || answer.fault === '') throw new Error(`${token} is believed`);
   },
 );
 

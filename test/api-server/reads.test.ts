@@ -92,6 +92,10 @@ t.test('selectors', async (t) => {
   await api.post(pods, pod('two'));
   t.strictSame(names(await api.get(`${pods}?fieldSelector=spec.nodeName=n1,status.phase=Pending`)), ['one']);
   t.strictSame(names(await api.get(`${pods}?fieldSelector=spec.nodeName=`)), ['two']);
+  const secrets = `${NAMESPACES}/selected/secrets`;
+  await api.post(secrets, { metadata: { name: 'odd' }, type: 'a,b=c' });
+  t.strictSame(names(await api.get(`${secrets}?fieldSelector=type=a\\,b\\=c,,`)), ['odd'], 'escaped as in Kubernetes');
+  t.match((await api.get(`${secrets}?fieldSelector=type=a=b`)).body, { code: 400, message: /with a backslash/ });
 });
 
 t.test('which version is read', async (t) => {

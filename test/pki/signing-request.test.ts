@@ -1,6 +1,7 @@
 /** Requests for certificates as others make them, and as nobody should. */
 import { generateKeyPairSync } from 'node:crypto';
 import t from 'tap';
+import { readAll, readText } from '../../pki/der.ts';
 import { readSigningRequest, SigningRequestError } from '../../pki/signing-request.ts';
 import { signingRequest } from './requests.ts';
 
@@ -48,6 +49,17 @@ t.test('who asks, with which key, for which names', async (t) => {
   t.equal(publicKey.asymmetricKeyType, 'rsa');
   const own = readSigningRequest(signingRequest({ commonName: 'jörg', organizations: ['a', 'b'] }).request);
   t.match(own, { commonName: 'jörg', organizations: ['a', 'b'], dnsNames: [] });
+});
+
+t.test('requests as tools write them: with words around, in lines of any ending, in old alphabets', async (t) => {
+  const { commonName: inWords } = readSigningRequest(
+    `Certificate Request:\n    Data:\n        Version: 1 (0x0)\n${FROM_OPENSSL}\n${FROM_OPENSSL}`,
+  );
+  t.equal(inWords, 'system:node:n1');
+  t.equal(readSigningRequest(FROM_OPENSSL.replaceAll('\n', '\r\n')).commonName, 'system:node:n1');
+  const [text] = readAll(Buffer.from('1e06004a00fc0061', 'hex'));
+  t.equal(text && readText(text), 'Jüa');
+  t.match(refusal(`${FROM_OPENSSL.slice(0, 400)}`), /must be CERTIFICATE REQUEST/, 'but whole');
 });
 
 t.test('what is not to be believed is refused, whatever it is', async (t) => {

@@ -44,6 +44,8 @@ export class Channels {
   readonly #channels: readonly Channel[];
   /** Channels whose reader has no room: nothing more is read from the network until they have. */
   readonly #full = new Set<Channel>();
+  /** Channels that the client has closed: what it says on them afterwards is none of their input. */
+  readonly #closed = new Set<Channel>();
 
   constructor(webSocket: WebSocket, count: number) {
     this.#webSocket = webSocket;
@@ -65,15 +67,18 @@ export class Channels {
 
   #receive(message: Buffer): void {
     const [number] = message;
-    if (number === CLOSE) {
-      this.#channels[message[1] ?? CLOSE]?.push(null);
-      return;
-    }
+    if (number === CLOSE) return this.#close(this.#channels[message[1] ?? CLOSE]);
     const channel = this.#channels[number ?? CLOSE];
-    if (!channel || message.length < 2 || channel.destroyed || channel.readableEnded) return;
+    if (!channel || message.length < 2 || channel.destroyed || this.#closed.has(channel)) return;
     if (channel.push(message.subarray(1))) return;
     this.#full.add(channel);
     this.#webSocket.pause();
+  }
+
+  #close(channel: Channel | undefined): void {
+    if (!channel || this.#closed.has(channel)) return;
+    this.#closed.add(channel);
+    channel.push(null);
   }
 
   #roomIn(channel: Channel): void {

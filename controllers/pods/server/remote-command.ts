@@ -131,7 +131,8 @@ async function forward(source: Readable, target: Writable | undefined): Promise<
   else source.resume();
 }
 
-async function resizeAsAsked(source: Readable, session: Session): Promise<void> {
+/** Follows the sizes that a client says, in whatever pieces they come; what is no size is passed over. */
+export async function resizeAsAsked(source: Readable, session: Pick<Session, 'resize'>): Promise<void> {
   let text = '';
   for await (const chunk of source) {
     text = (text + String(chunk)).slice(-MAX_SIZE_TEXT);
@@ -143,7 +144,10 @@ async function resizeAsAsked(source: Readable, session: Session): Promise<void> 
 }
 
 /** The first size comes with the command itself, which the engine may still be starting; one that has ended has no size any more. */
-async function resize(session: Session, { width, height }: { width: number; height: number }): Promise<void> {
+async function resize(
+  session: Pick<Session, 'resize'>,
+  { width, height }: { width: number; height: number },
+): Promise<void> {
   for (let tries = 1; tries <= RESIZE_TRIES; tries++) {
     try {
       return await session.resize(width, height);

@@ -13,6 +13,7 @@ import {
   MAX_HEADER_BYTES,
 } from '../../../controllers/pods/server/spdy/header-block.ts';
 import { SpdySession, type SpdyStream } from '../../../controllers/pods/server/spdy/session.ts';
+import { runs } from '../../harness/runs.ts';
 import type { Teardown } from '../../harness/servers.ts';
 
 const bytes = (maxLength = 200) => fc.uint8Array({ maxLength }).map((array) => Buffer.from(array));
@@ -65,7 +66,7 @@ t.test('frames come out as they went in, however the network cuts them', async (
         assert.deepEqual(joined(readAll(wire, sizes)), frames);
       },
     ),
-    { numRuns: 200 },
+    { numRuns: runs(200) },
   );
 });
 
@@ -88,7 +89,7 @@ t.test('whatever the bytes: frames or a FrameError, and the same in any pieces',
       assert.match(whole, /^\[|^FrameError$/);
       assert.equal(outcome(wire, [size]), whole);
     }),
-    { numRuns: 500 },
+    { numRuns: runs(500) },
   );
 });
 
@@ -133,7 +134,7 @@ t.test('headers, block after block of one connection', async () => {
       });
       assert.ok(stream.length >= 4 * blocks.length, 'zlib itself reads what was written');
     }),
-    { numRuns: 50 },
+    { numRuns: runs(50) },
   );
 });
 
@@ -144,11 +145,32 @@ t.test('what is no header block is refused, and a small one that would become la
       await assert.rejects(reader.read(junk), { name: 'HeaderError' });
       reader.close();
     }),
-    { numRuns: 100 },
+    { numRuns: runs(100) },
   );
   const bomb = await compressor()(new Map([['a', 'x'.repeat(4 * MAX_HEADER_BYTES)]]));
   t.ok(bomb.length < 2_000);
   await t.rejects(new HeaderReader().read(bomb), { name: 'HeaderError' });
+});
+
+/** Damaged as a whole: a block, its length, what it says of its pairs. */
+t.test('a header block of which something is changed is read or refused, and so is all that follows', async () => {
+  await fc.assert(
+    fc.asyncProperty(
+      fc.array(headers, { minLength: 1, maxLength: 3 }),
+      fc.array(fc.tuple(fc.nat(), fc.nat(255)), { minLength: 1, maxLength: 3 }),
+      async (blocks, changes) => {
+        const compress = compressor();
+        const reader = new HeaderReader();
+        for (const block of blocks) {
+          const wire = await compress(block);
+          for (const [at, byte] of changes) wire[at % wire.length] = byte;
+          await reader.read(wire).catch((error: Error) => assert.equal(error.name, 'HeaderError'));
+        }
+        reader.close();
+      },
+    ),
+    { numRuns: runs(100) },
+  );
 });
 
 /** A session at one end of a real connection; the other end is the test's. */
@@ -238,4 +260,34 @@ t.test('a peer that speaks nonsense is cut off', async (t) => {
   peer.end();
   await ended.catch((error: Error) => t.match(error.name, /^(Frame|Header)Error$/));
   t.ok(socket.destroyed);
+});
+
+t.test('whatever a peer sends, the session ends with it, and so does every stream', async (t) => {
+  const hostile = fc.oneof(
+    frame.map((one) => Buffer.concat([...encodeFrame(one)])),
+    fc
+      .tuple(streamId, headers)
+      .map(([id, given]) =>
+        Buffer.concat([
+          ...encodeFrame({ type: 'open', streamId: id, block: new HeaderWriter().write(given), last: false }),
+        ]),
+      ),
+    bytes(60),
+  );
+  await fc.assert(
+    fc.asyncProperty(fc.array(hostile, { maxLength: 12 }), async (pieces) => {
+      const opened: SpdyStream[] = [];
+      const { ended, peer } = await session(t, (stream) => {
+        opened.push(stream);
+        stream.pipe(stream);
+      });
+      peer.on('error', () => undefined);
+      for (const piece of pieces) peer.write(piece);
+      peer.end();
+      await ended.catch((error: Error) => assert.match(error.name, /^(Frame|Header)Error$/));
+      assert.ok(opened.every((stream) => stream.destroyed));
+      peer.destroy();
+    }),
+    { numRuns: runs(40) },
+  );
 });

@@ -12,6 +12,11 @@ const RESET = { protocolError: 1, refused: 3, cancel: 5 } as const;
 /** A peer that is gone is noticed by writing to it, also while a stream that nobody reads keeps us from reading. */
 const PING_MS = 30_000;
 
+/** There is nobody to send to any more. */
+class EndedError extends Error {
+  override readonly name = 'EndedError';
+}
+
 export interface SpdyStream extends Duplex {
   readonly headers: Headers;
 }
@@ -109,7 +114,7 @@ export class SpdySession {
       }
     } catch (error) {
       // That the peer is gone is how most connections end.
-      if (!this.#connection.errored) throw error;
+      if (!this.#connection.errored && !(error instanceof EndedError)) throw error;
     } finally {
       clearInterval(pinging);
       endStreams();
@@ -130,7 +135,7 @@ export class SpdySession {
   /** Resolves when the connection takes more. */
   async send(frame: Frame): Promise<void> {
     const connection = this.#connection;
-    if (connection.destroyed || connection.writableEnded) throw new Error('the connection has ended');
+    if (connection.destroyed || connection.writableEnded) throw new EndedError('the connection has ended');
     let roomy = true;
     for (const bytes of encodeFrame(frame)) roomy = connection.write(bytes);
     if (roomy) return;
