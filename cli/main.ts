@@ -3,6 +3,7 @@
 import { parseArgs } from 'node:util';
 import type { PortName } from './instance.ts';
 import { SetUpError } from './set-up/requirement.ts';
+import { METRICS_ADDRESS } from '../sdk/metrics-address.ts';
 
 const help = (
   verbs: readonly string[],
@@ -31,6 +32,9 @@ Flags of start
   --api-port, --nats-port, --postgres-port, --agent-port <number>
                                     instead of what was chosen at the first start; kept
   --api-processes <number>          so many processes of the API server serve together       (default 1)
+  --metrics [host:]port             each process of controllers serves its metrics, at this port and those after it
+Flags of run
+  --metrics [host:]port             serve this process's metrics (docs/operating.md)         (default RECKON_METRICS_ADDRESS)
 Flags of api-server
   --port <number>  --host <address>
   --processes <number>              so many serve that address together, for machines with more cores (default 1)
@@ -69,11 +73,11 @@ async function main(words: readonly string[]): Promise<number> {
     case 'start':
       return startCommand(rest);
     case 'run': {
-      const { positionals } = parse(rest, {});
+      const { positionals, values } = parse(rest, { metrics: { type: 'string' } });
       if (positionals.length === 0)
         throw new UsageError('`reckon run` wants at least one controller, such as `reckon run deployments`.');
       const { runNamed } = await import('./run.ts');
-      await runNamed(positionals);
+      await runNamed(positionals, { metricsAddress: metricsAddress(values['metrics']) });
       return 0;
     }
     case 'api-server': {
@@ -175,6 +179,7 @@ async function startCommand(words: readonly string[]): Promise<number> {
     'postgres-port': { type: 'string' },
     'agent-port': { type: 'string' },
     'api-processes': { type: 'string' },
+    metrics: { type: 'string' },
   });
   const ports: Partial<Record<PortName, number>> = {};
   for (const [flag, name] of Object.entries(portFlags)) {
@@ -186,6 +191,7 @@ async function startCommand(words: readonly string[]): Promise<number> {
     hello: values['no-hello'] !== true,
     ports,
     apiProcesses: processCount('api-processes', values['api-processes']),
+    metricsAddress: metricsAddress(values['metrics']),
     ...(values['controllers'] === undefined
       ? {}
       : { controllers: String(values['controllers']).split(',').filter(Boolean) }),
@@ -217,6 +223,11 @@ function processCount(flag: string, value: unknown = 1): number {
   if (!Number.isInteger(number) || number < 1 || number > MAX_WORKERS)
     throw new UsageError(`--${flag} wants a number from 1 to ${MAX_WORKERS}, not '${String(value)}'.`);
   return number;
+}
+
+/** Undefined: nobody asks for metrics. */
+function metricsAddress(flag: unknown): string | undefined {
+  return (typeof flag === 'string' && flag) || process.env[METRICS_ADDRESS] || undefined;
 }
 
 function runtimeOf(value: unknown): 'docker' | 'simulated' {

@@ -9,6 +9,9 @@ import type { Logger } from 'pino';
 import { openLogReader } from '../event-log/jetstream.ts';
 import type { Controller } from '../sdk/controller.ts';
 import { createLogger } from '../sdk/logger.ts';
+import { meterPlace } from '../sdk/metrics.ts';
+import { METRICS_ADDRESS } from '../sdk/metrics-address.ts';
+import { serveMetrics } from '../sdk/metrics-server.ts';
 import { runControllers } from '../sdk/run.ts';
 import { runProjection } from '../state/projection.ts';
 import { levelFromEnvironment } from './api-server.ts';
@@ -53,9 +56,17 @@ interface ControllerModule {
 /** These record what they observe on the node. */
 const agentRole = new Set(['pods', 'nodes', 'volumes', 'services']);
 
-export async function runNamed(names: readonly string[]): Promise<void> {
+export async function runNamed(
+  names: readonly string[],
+  { metricsAddress }: { readonly metricsAddress: string | undefined },
+): Promise<void> {
   const instance = await loadInstance(homeFolder());
   const logger = createLogger({ name: names.join(','), ...levelFromEnvironment() });
+  // Before anything is begun, so that a port that is taken is all that there is to tell. Controllers that are started below find it served.
+  if (metricsAddress !== undefined) {
+    process.env[METRICS_ADDRESS] = metricsAddress;
+    await serveMetrics(metricsAddress);
+  }
   const modules = await Promise.all(
     names.filter((name) => name !== projectionName).map((name) => load(name, instance)),
   );
@@ -149,14 +160,22 @@ async function startProjection(instance: Instance, parent: Logger): Promise<Stop
     clientName: 'reckon projection',
   });
   const ending = new AbortController();
+  let position: number | undefined;
+  const forget = meterPlace({
+    controllers: [projectionName],
+    position: () => position,
+    lag: async () => (position === undefined ? undefined : Math.max(0, (await log.lastSequence()) - position)),
+  });
   const running = runProjection({
     databaseUrl: databaseUrl(instance, 'projection'),
     log,
     signal: ending.signal,
     logger,
+    onPosition: (now) => (position = now),
   });
   return {
     async stop() {
+      forget();
       ending.abort();
       await running;
       await log.close();

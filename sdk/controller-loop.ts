@@ -15,10 +15,19 @@ import {
   type AnyAction,
 } from './carry-out.ts';
 import type { Client, WriteOptions } from './client.ts';
-import type { ActionFailure, ApplyContext, Controller, Observation, Plan, ResourceRef } from './controller.ts';
+import {
+  TerminalError,
+  type ActionFailure,
+  type ApplyContext,
+  type Controller,
+  type Observation,
+  type Plan,
+  type ResourceRef,
+} from './controller.ts';
 import type { EventRecorder } from './events.ts';
 import { AWAY_BACK_OFF_MS, describeKey, failureOf, judge } from './judge.ts';
 import { KeyClient } from './key-client.ts';
+import { countReconcile, type ReconcileResult } from './metrics.ts';
 import type { Change, LogWorld } from './log-world.ts';
 import { isEphemeral } from './log-world.ts';
 import type { Logger } from './logger.ts';
@@ -77,6 +86,7 @@ export class ControllerLoop {
     // Each request under way listens to it.
     setMaxListeners(0, this.#signal);
     this.#queue = new WorkQueue({
+      name: options.controller.name,
       concurrency: options.controller.concurrency ?? DEFAULT_CONCURRENCY,
       work: (work) => this.#attempt(work),
     });
@@ -141,11 +151,16 @@ export class ControllerLoop {
     const memory = this.#memories.get(id) ?? { written: new Map(), unsettled: [], lastFailure: undefined };
     this.#memories.set(id, memory);
     let outcome: Outcome;
+    let failure: unknown;
+    const beganMs = performance.now();
     try {
       outcome = await this.#reconcileOnce(work, memory);
     } catch (error) {
+      failure = error;
       outcome = this.#signal.aborted ? { kind: 'done' } : judge(error, work, { logger: this.#options.logger, memory });
     }
+    if (!this.#signal.aborted)
+      countReconcile(this.#options.controller.name, resultOf(outcome, failure), (performance.now() - beganMs) / 1000);
     for (const [stream, { resource, sequence }] of memory.written)
       if (this.#options.world.positionOf(resource) >= sequence) memory.written.delete(stream);
     if (memory.written.size === 0 && memory.unsettled.length === 0 && !memory.lastFailure) this.#memories.delete(id);
@@ -295,6 +310,14 @@ export class ControllerLoop {
     const stream = isEphemeral(resource) ? 'ephemeral' : 'main';
     if (sequence > (memory.written.get(stream)?.sequence ?? 0)) memory.written.set(stream, { resource, sequence });
   }
+}
+
+/** That the world moved on, or the lead is in doubt, is no error. */
+function resultOf(outcome: Outcome, failure: unknown): ReconcileResult {
+  if (failure instanceof TerminalError) return 'terminal';
+  const isError = failure !== undefined && !(failure instanceof SupersededError || failure instanceof NotLeadingError);
+  if (outcome.kind !== 'done') return isError ? 'error' : 'requeue';
+  return outcome.requeueAfterMs === undefined ? 'success' : 'requeue_after';
 }
 
 const concerns = (resource: ResourceRef, key: ObjectKey): boolean =>

@@ -31,6 +31,15 @@ export interface TransportOptions {
   readonly userAgent: string;
   readonly timeoutMs?: number;
   readonly maxSockets?: number;
+  /** Told of each request when it is over; `code` is undefined where no answer came. */
+  readonly onEnd?: (end: RequestEnd) => void;
+}
+
+export interface RequestEnd {
+  readonly method: string;
+  readonly host: string;
+  readonly code: number | undefined;
+  readonly seconds: number;
 }
 
 const DEFAULT_TIMEOUT_MS = 10_000;
@@ -102,8 +111,15 @@ export class Transport {
       const timeoutMs = Math.min(call.timeoutMs ?? Infinity, this.#options.timeoutMs ?? DEFAULT_TIMEOUT_MS);
       const deadline = setTimeout(() => request.destroy(new Error(`nothing within ${timeoutMs} ms`)), timeoutMs);
       request.once('error', lost);
-      request.once('close', () => clearTimeout(deadline));
+      const beganMs = performance.now();
+      let code: number | undefined;
+      request.once('close', () => {
+        clearTimeout(deadline);
+        const seconds = (performance.now() - beganMs) / 1000;
+        this.#options.onEnd?.({ method: call.method, host: this.#base.host, code, seconds });
+      });
       request.once('response', (response) => {
+        code = response.statusCode;
         const chunks: Buffer[] = [];
         let size = 0;
         response.on('data', (chunk: Buffer) => {

@@ -38,6 +38,7 @@ export { type ApiAccess, readKubeconfig } from './kubeconfig.ts';
 export { isEmptySelector, matchesSelector } from './label-selector.ts';
 export { KUBERNETES_LEASE_TIMES, type LeaseTimes } from './leader.ts';
 export { createLogger, type Logger } from './logger.ts';
+export { metricsRegistry } from './metrics.ts';
 export { deterministicName, deterministicSuffix } from './naming.ts';
 export { matchesNodeSelector, matchesNodeSelectorTerm } from './node-selector.ts';
 export { controllerKeys, controllerOf, controllerReference, groupOf, keyIn, watchOwned } from './owners.ts';

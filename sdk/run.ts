@@ -14,6 +14,9 @@ import { type ApiAccess, readKubeconfig } from './kubeconfig.ts';
 import { KUBERNETES_LEASE_TIMES, Leader, type LeaseTimes } from './leader.ts';
 import { isEphemeral, LogWorld } from './log-world.ts';
 import { createLogger, type Logger } from './logger.ts';
+import { countRequest, meterPlace, setLeading } from './metrics.ts';
+import { METRICS_ADDRESS } from './metrics-address.ts';
+import { serveMetrics } from './metrics-server.ts';
 import { processIdentity } from './process-identity.ts';
 
 export interface RunOptions {
@@ -32,6 +35,8 @@ export interface RunOptions {
   /** Names this replica in Leases. Default: the machine, boot and process. */
   readonly identity?: string;
   readonly leaseTimes?: LeaseTimes;
+  /** `[HOST:]PORT` at which this process serves its metrics to Prometheus. Default: RECKON_METRICS_ADDRESS; without either it opens no port. */
+  readonly metricsAddress?: string;
   /** Already open, in place of what the addresses above name. */
   readonly access?: ApiAccess;
   readonly logs?: OpenLogs;
@@ -50,6 +55,8 @@ export interface RunningControllers {
   readonly client: Client;
   /** The names of the controllers that lead now. */
   leading(): readonly string[];
+  /** Where this process serves its metrics; undefined where it does not. */
+  readonly metricsPort: number | undefined;
 }
 
 const DRAIN_EVENTS_MS = 2_000;
@@ -61,6 +68,8 @@ export async function runControllers(
 ): Promise<RunningControllers> {
   const names = controllers.map((controller) => controller.name);
   const logger = options.logger ?? createLogger({ name: names.join(',') });
+  const metricsAddress = options.metricsAddress ?? process.env[METRICS_ADDRESS];
+  const metrics = metricsAddress ? await serveMetrics(metricsAddress) : undefined;
   const clients = new Map(names.map((name) => [name, openClient(name, options)]));
   const [client] = clients.values();
   if (!client) throw new Error('there is no controller to run');
@@ -75,6 +84,12 @@ export async function runControllers(
     : logs.main.answerFollowers(identity, () =>
         controllers.map((each) => reportOf(each.name, world.position, driven.get(each.name))),
       );
+  const followsLog = !resources.every(isEphemeral);
+  const forget = meterPlace({
+    controllers: names,
+    position: () => (followsLog ? world.position : undefined),
+    lag: async () => (followsLog ? Math.max(0, (await logs.main.lastSequence()) - world.position) : undefined),
+  });
   await world.filled();
   logger.info({ controllers: names, position: world.position }, 'following the log');
   const stopping = new AbortController();
@@ -104,13 +119,21 @@ export async function runControllers(
     const drained = Promise.all(recorders.map((recorder) => recorder.drain()));
     await Promise.race([drained, new Promise((resolve) => setTimeout(resolve, DRAIN_EVENTS_MS).unref())]);
     answering?.();
+    forget();
     await world.close();
     await logs.close?.();
     for (const each of clients.values()) each.close();
+    await metrics?.close();
     logger.info({ controllers: names }, 'stopped');
   };
   let stopped: Promise<void> | undefined;
-  return { stop: () => (stopped ??= stop()), world, client, leading: () => [...driven.keys()] };
+  return {
+    stop: () => (stopped ??= stop()),
+    world,
+    client,
+    leading: () => [...driven.keys()],
+    metricsPort: metrics?.port,
+  };
 }
 
 interface OneController extends Omit<ControllerLoopOptions, 'mayAct' | 'leaseLeftMs' | 'signal'> {
@@ -163,13 +186,18 @@ async function runOne(one: OneController): Promise<void> {
   if (options.leaderElection === false || controller.scope === 'node') return drive(stopping);
   const times = options.leaseTimes ?? KUBERNETES_LEASE_TIMES;
   const leader = new Leader({ name: controller.name, identity, client, logger, times });
-  return leader.run(stopping, (signal) => drive(signal, leader));
+  setLeading(controller.name, false);
+  return leader.run(stopping, async (signal) => {
+    setLeading(controller.name, true);
+    await drive(signal, leader).finally(() => setLeading(controller.name, false));
+  });
 }
 
 function openClient(controller: string, options: RunOptions): HttpClient {
   return new HttpClient({
     access: options.access ?? readKubeconfig(kubeconfigPath(controller, options)),
     userAgent: `reckon-controller/${controller}`,
+    onEnd: countRequest,
   });
 }
 

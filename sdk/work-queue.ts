@@ -3,6 +3,7 @@
  * may ask to come again later. The queue is bounded by the number of objects. Used by `controller-loop.ts`.
  */
 import { MAX_CAUSES, type ObjectKey } from '../event-log/event-log.ts';
+import { meterQueue, type QueueMeter } from './metrics.ts';
 import { keyText } from './object-store.ts';
 
 const FIRST_BACK_OFF_MS = 5;
@@ -46,9 +47,13 @@ interface Entry {
   /** What the last failure cost; 0 after success. */
   backOffMs: number;
   timer: NodeJS.Timeout | undefined;
+  /** On the monotonic clock: since when it has been waiting, and then worked on. */
+  sinceMs: number;
 }
 
 export interface WorkQueueOptions {
+  /** Under which it is measured; absent: it is not. */
+  readonly name?: string;
   readonly concurrency: number;
   /** Must not reject. */
   readonly work: (work: Work) => Promise<Outcome>;
@@ -56,17 +61,27 @@ export interface WorkQueueOptions {
   readonly random?: () => number;
 }
 
+const secondsSince = (ms: number): number => (performance.now() - ms) / 1000;
+
 export class WorkQueue {
   readonly #options: WorkQueueOptions;
+  readonly #meter: QueueMeter | undefined;
+  readonly #busy = new Set<Entry>();
   readonly #entries = new Map<string, Entry>();
   #line: Entry[] = [];
   #head = 0;
-  #running = 0;
   #stopped = false;
   #idle: (() => void)[] = [];
 
   constructor(options: WorkQueueOptions) {
     this.#options = options;
+    const { name, concurrency } = options;
+    if (name === undefined) return;
+    this.#meter = meterQueue(name, () => ({
+      depth: this.#line.length - this.#head,
+      underWaySeconds: [...this.#busy].map(({ sinceMs }) => secondsSince(sinceMs)),
+      concurrency,
+    }));
   }
 
   add(key: ObjectKey, trigger?: number): void {
@@ -94,12 +109,13 @@ export class WorkQueue {
     for (const entry of this.#entries.values()) clearTimeout(entry.timer);
     this.#entries.clear();
     this.#line = [];
-    if (this.#running > 0) await new Promise<void>((resolve) => this.#idle.push(resolve));
+    if (this.#busy.size > 0) await new Promise<void>((resolve) => this.#idle.push(resolve));
+    this.#meter?.end();
   }
 
   /** How many keys wait or run. */
   get size(): number {
-    return this.#line.length - this.#head + this.#running;
+    return this.#line.length - this.#head + this.#busy.size;
   }
 
   /** Looks at every key that waits, runs or is to come again. */
@@ -127,6 +143,7 @@ export class WorkQueue {
       failures: 0,
       backOffMs: 0,
       timer: undefined,
+      sinceMs: 0,
     };
     this.#entries.set(id, entry);
     return entry;
@@ -137,18 +154,25 @@ export class WorkQueue {
     entry.timer = undefined;
     if (entry.waiting) return;
     entry.waiting = true;
+    this.#meter?.added();
     // A key that changes while it is worked on waits for its worker.
-    if (!entry.running) this.#line.push(entry);
+    if (!entry.running) this.#stand(entry);
     this.#pump();
   }
 
+  #stand(entry: Entry): void {
+    entry.sinceMs = performance.now();
+    this.#line.push(entry);
+  }
+
   #later(entry: Entry, delayMs: number): void {
+    this.#meter?.retried();
     clearTimeout(entry.timer);
     entry.timer = setTimeout(() => this.#enqueue(entry), Math.min(delayMs, MAX_TIMER_MS));
   }
 
   #pump(): void {
-    while (!this.#stopped && this.#running < this.#options.concurrency && this.#head < this.#line.length) {
+    while (!this.#stopped && this.#busy.size < this.#options.concurrency && this.#head < this.#line.length) {
       const entry = this.#line[this.#head++];
       if (this.#head > 1024 && this.#head * 2 > this.#line.length) {
         this.#line = this.#line.slice(this.#head);
@@ -163,7 +187,9 @@ export class WorkQueue {
   }
 
   async #work(entry: Entry): Promise<void> {
-    this.#running++;
+    this.#busy.add(entry);
+    this.#meter?.waited(secondsSince(entry.sinceMs));
+    entry.sinceMs = performance.now();
     entry.running = true;
     entry.waiting = false;
     clearTimeout(entry.timer);
@@ -173,10 +199,11 @@ export class WorkQueue {
     entry.owesAtWork = entry.owes;
     entry.owes = Infinity;
     const outcome = await this.#options.work({ key: entry.key, triggers, failures: entry.failures });
-    this.#running--;
+    this.#busy.delete(entry);
+    this.#meter?.worked(secondsSince(entry.sinceMs));
     entry.running = false;
     if (this.#stopped) {
-      if (this.#running === 0) for (const resolve of this.#idle.splice(0)) resolve();
+      if (this.#busy.size === 0) for (const resolve of this.#idle.splice(0)) resolve();
       return;
     }
     // What led here is still unanswered.
@@ -197,7 +224,7 @@ export class WorkQueue {
       entry.failures = 0;
       entry.backOffMs = 0;
     }
-    if (entry.waiting) this.#line.push(entry);
+    if (entry.waiting) this.#stand(entry);
     else if (outcome.kind === 'again') this.#enqueue(entry);
     else if (outcome.kind === 'failed') this.#later(entry, this.#jittered(entry.backOffMs));
     else if (outcome.requeueAfterMs !== undefined) this.#later(entry, outcome.requeueAfterMs);

@@ -153,6 +153,7 @@ async function follow(
 ): Promise<void> {
   const { log, signal } = options;
   const { writer, from, standing, onUnreadable } = session;
+  options.onPosition?.(from.position);
   const stop = new AbortController();
   const inner = AbortSignal.any([signal, stop.signal]);
   const follower = { names: [NAME], process: standing.process };

@@ -15,7 +15,7 @@ const MAP: Readonly<Record<string, { rooms: readonly string[]; packages: readonl
   state: { rooms: ['api-schemas', 'event-log', 'migrations'], packages: ['pg', 'kysely', 'pino'] },
   migrations: { rooms: [], packages: ['kysely'] },
   runtime: { rooms: ['api-schemas'], packages: ['dockerode', 'tar-stream'] },
-  sdk: { rooms: ['api-schemas', 'event-log', 'state'], packages: ['pino', 'yaml'] },
+  sdk: { rooms: ['api-schemas', 'event-log', 'state'], packages: ['pino', 'prom-client', 'yaml'] },
   'api-server': {
     rooms: ['api-schemas', 'event-log', 'pki', 'state'],
     packages: ['ajv', '@marcbachmann/cel-js', 'pino', 'prom-client', 're2js', 'yaml'],

@@ -26,6 +26,7 @@ import { setUp, type SetUp } from '../set-up/set-up.ts';
 import { showHello } from './hello.ts';
 import { LogView } from './log-view.ts';
 import { ProcessRecords } from './process-records.ts';
+import { withMetrics } from './metrics-targets.ts';
 import { controllerNames, controllerSpecs, ownProcessSpec, projectionName } from './processes.ts';
 import { PROMPT_RESTART, type ProcessSpec } from './supervised-process.ts';
 import { Supervisor } from './supervisor.ts';
@@ -38,6 +39,8 @@ export interface StartOptions {
   readonly ports: Partial<Record<PortName, number>>;
   /** How many processes of the API server serve together. */
   readonly apiProcesses: number;
+  /** `[HOST:]PORT` of the first process's metrics, the others' on the ports after it; undefined: nobody asks for them. */
+  readonly metricsAddress: string | undefined;
   /** Which controllers (and `projection`); absent: all. */
   readonly controllers?: readonly string[];
 }
@@ -135,7 +138,7 @@ async function bringUp({ options, found, instance, supervisor }: BringUp): Promi
       ? { ...spec, ports: [{ port: ports.agent, host: loopback, what: 'the node agent', flag: '--agent-port' }] }
       : spec,
   );
-  await supervisor.startTier(specs);
+  await supervisor.startTier(await withMetrics(specs, { instance, address: options.metricsAddress }));
 }
 
 /** The embedded ones: none where NATS_URL and DATABASE_URL name others. */

@@ -1,9 +1,12 @@
 /** `npm start` as a newcomer meets it, and as an operator does: stopped, started again, killed, started twice. Whole instances on real servers. */
+import { spawn } from 'node:child_process';
+import { randomInt } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { connect, jwtAuthenticator } from 'nats';
 import t from 'tap';
+import { isPortFree } from '../../cli/instance/addresses.ts';
 import { loopback } from '../../cli/instance.ts';
 import { runCommand } from '../../cli/set-up/command.ts';
 import { docker } from '../harness/docker-cleaning.ts';
@@ -56,9 +59,59 @@ t.test('the example comes up, answers, and is found again by the next start', as
 });
 
 t.test('processes come back', async (t) => {
-  const reckon = await startReckon(t, { runtime: 'simulated', controllers: ['projection', 'namespaces'] });
+  const firstPort = await freePorts(4);
+  const reckon = await startReckon(t, {
+    runtime: 'simulated',
+    controllers: ['projection', 'namespaces', 'pods'],
+    environment: { RECKON_METRICS_ADDRESS: String(firstPort) },
+  });
   const { home } = reckon;
   const { ports } = reckon.instance.settings;
+
+  await t.test('each process of controllers serves its metrics, and one of a user no less', async (t) => {
+    const module = path.join(main, '..', '..', 'examples', 'custom-controller', 'index.js');
+    const own = `127.0.0.1:${firstPort + 3}`;
+    const custom = spawn(process.execPath, [main, 'run', module, '--metrics', own], {
+      env: { ...process.env, RECKON_HOME: home },
+      stdio: 'ignore',
+    });
+    t.teardown(() => custom.kill('SIGKILL'));
+    const file = path.join(home, 'run', 'metrics-targets.json');
+    const targets = JSON.parse(readFileSync(file, 'utf8')) as { targets: [string]; labels: { process: string } }[];
+    t.strictSame(
+      targets.map(({ targets: [address], labels }) => `${labels.process} ${address}`),
+      ['projection', 'pods', 'controllers'].map((name, index) => `${name} 127.0.0.1:${firstPort + index}`),
+      'in the form of file_sd_configs',
+    );
+    const metricsOf = async (address: string, shows: RegExp): Promise<string> => {
+      let text = '';
+      await untilTrue(async () => {
+        text = await fetch(`http://${address}/metrics`).then(
+          (answer) => answer.text(),
+          () => '',
+        );
+        return shows.test(text);
+      }, 30_000);
+      return text;
+    };
+    const [projection = '', pods = '', controllers = ''] = targets.map(({ targets: [address] }) => address);
+    t.match(
+      await metricsOf(projection, /^reckon_log_lag\{controller="projection",stream="log"\} 0$/m),
+      /^reckon_log_position\{controller="projection",stream="log"\} [1-9]/m,
+    );
+    const reconciled = (name: string) => new RegExp(`^workqueue_adds_total\\{name="${name}"\\} [1-9]`, 'm');
+    t.match(
+      await metricsOf(controllers, reconciled('namespaces')),
+      /^leader_election_master_status\{name="namespaces"\} 1$/m,
+    );
+    t.match(
+      await metricsOf(pods, /^reckon_log_lag\{controller="pods",stream="log"\} 0$/m),
+      /^workqueue_depth\{name="pods"\} 0$/m,
+    );
+    const names = (text: string) => [...text.matchAll(/^# TYPE (\S+)/gm)].map(([, name]) => name);
+    const mine = await metricsOf(own, /^leader_election_master_status\{name="[^"]+"\} 1$/m);
+    t.strictSame(names(mine), names(await metricsOf(controllers, /./)));
+  });
 
   await t.test('each that is killed is started again, and the API answers', async (t) => {
     for (const name of ['projection', 'controllers', 'api-server', 'postgres', 'nats']) {
@@ -97,7 +150,7 @@ t.test('processes come back', async (t) => {
       { pid: number }
     >;
     const pids = Object.values(records).map(({ pid }) => pid);
-    t.equal(pids.length, 6, 'supervisor, nats, postgres, API server, projection, controllers');
+    t.equal(pids.length, 7, 'supervisor, nats, postgres, API server, projection, agent, controllers');
     await reckon.kill('supervisor', 'SIGKILL');
     await t.resolves(
       untilTrue(async () => !pids.some(isAlive), 20_000),
@@ -220,6 +273,15 @@ t.test('in NATS, whoever only reads cannot write or see the keys of Secrets', as
     );
   });
 });
+
+/** The first of so many that follow each other, all free. */
+async function freePorts(count: number): Promise<number> {
+  for (;;) {
+    const first = randomInt(20_000, 30_000);
+    const free = await Promise.all(Array.from({ length: count }, (_, index) => isPortFree(first + index, loopback)));
+    if (free.every(Boolean)) return first;
+  }
+}
 
 function isAlive(pid: number): boolean {
   try {

@@ -250,6 +250,53 @@ t.test('a failure is told to the next attempt; a terminal one rests until the ob
   );
 });
 
+t.test('what a controller does is measured, and served where it is asked for', async (t) => {
+  let attempts = 0;
+  const running = await cluster.run(
+    [
+      controllerOf('measured', {
+        reconcile({ metadata }) {
+          if (metadata.name === 'measured-hopeless') throw new TerminalError('never');
+          if (metadata.name === 'measured-failing' && ++attempts === 1) throw new Error('not yet');
+          if (metadata.name === 'measured-waiting') return { actions: [], requeueAfterMs: 3_600_000 };
+          const note = { verb: 'patch' as const, patch: { data: { seen: 'yes' } }, because: 'it was seen' };
+          return { actions: [{ ...note, resource: CONFIG_MAPS, namespace, name: metadata.name }] };
+        },
+      }),
+    ],
+    { metricsAddress: '127.0.0.1:0', leaderElection: true },
+  );
+  const ask = async (path = '/metrics') => fetch(`http://127.0.0.1:${running.metricsPort}${path}`);
+  const metrics = async () => (await ask()).text();
+  const has = (text: string, line: string): boolean => text.split('\n').includes(line);
+  await eventually(metrics, (text) => has(text, 'leader_election_master_status{name="measured"} 1'));
+  for (const name of ['hopeless', 'failing', 'waiting']) await admin.create(CONFIG_MAPS, configMap(`measured-${name}`));
+  const wanted = [
+    'controller_runtime_reconcile_total{controller="measured",result="requeue_after"} 1',
+    'controller_runtime_reconcile_total{controller="measured",result="error"} 2',
+    'controller_runtime_reconcile_errors_total{controller="measured"} 2',
+    'controller_runtime_terminal_reconcile_errors_total{controller="measured"} 1',
+    'controller_runtime_max_concurrent_reconciles{controller="measured"} 4',
+    'controller_runtime_active_workers{controller="measured"} 0',
+    'workqueue_retries_total{name="measured"} 2',
+    'workqueue_depth{name="measured"} 0',
+    'reckon_log_lag{controller="measured",stream="log"} 0',
+  ];
+  const text = await eventually(metrics, (said) => wanted.every((line) => has(said, line)));
+  const numberOf = (name: string) => Number(new RegExp(`^${name} (\\d+)$`, 'm').exec(text)?.[1]);
+  t.ok(numberOf('workqueue_adds_total{name="measured"}') >= 4);
+  t.equal(
+    numberOf('workqueue_work_duration_seconds_count{name="measured"}'),
+    numberOf('controller_runtime_reconcile_time_seconds_count{controller="measured"}'),
+  );
+  t.match(text, /^rest_client_requests_total\{code="200",method="PATCH",host="127\.0\.0\.1:\d+"\} \d+$/m);
+  t.match(text, /^reckon_log_position\{controller="measured",stream="log"\} [1-9]\d*$/m);
+  t.match(text, /^process_cpu_seconds_total /m);
+  t.equal((await ask('/')).status, 404);
+  await running.stop();
+  await t.rejects(ask(), 'nothing listens any more');
+});
+
 t.test('a key met while the lease was not renewed is looked at again when it is', async (t) => {
   const parts = {
     reconcile: (desired: ApiObject) =>
