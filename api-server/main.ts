@@ -12,7 +12,8 @@ import { openEventLog } from '../event-log/jetstream.ts';
 import { openSecretKeys } from '../event-log/keys.ts';
 import { openHistory } from '../state/history.ts';
 import { openRuntimeState } from '../state/runtime-state.ts';
-import { newTokenKey, ServiceAccountTokens } from './authentication/service-account-tokens.ts';
+import { ServiceAccountTokens } from './authentication/service-account-tokens.ts';
+import { newTokenKey } from './authentication/token-keys.ts';
 import { Authorizer } from './authorization/authorizer.ts';
 import { bootstrap } from './bootstrap.ts';
 import { keepConsumers } from './consumers/keeper.ts';
@@ -43,8 +44,8 @@ export interface ApiServerOptions {
   readonly podAddress?: string;
   /** 32 bytes; wraps the data keys of Secrets. */
   readonly secretsKey: Uint8Array;
-  /** PEM of an EC key on P-256, the same for every API server of the cluster: signs the tokens of service accounts. Absent: one for this process alone. */
-  readonly tokenKey?: string;
+  /** For the tokens of service accounts, as `authentication/token-keys.ts` reads them, the same for every API server of the cluster. Absent: one for this process alone. */
+  readonly tokenKeys?: string;
   /** False: pods need no ServiceAccount and get no token. For servers whose ServiceAccounts nobody makes. Default true. */
   readonly demandsServiceAccounts?: boolean;
   /** How the credentials of event consumers are signed; absent: there are none. */
@@ -70,8 +71,15 @@ export interface ApiServerOptions {
 
 const WEEK_SECONDS = 7 * 24 * 3600;
 
+export interface RunningApiServer {
+  readonly port: number;
+  /** Other keys for tokens, from now on. Throws, and changes nothing, where they cannot be read. */
+  useTokenKeys(keys: string): void;
+  stop(): Promise<void>;
+}
+
 /** Resolves once the server listens and is ready. */
-export async function startApiServer(options: ApiServerOptions): Promise<{ port: number; stop(): Promise<void> }> {
+export async function startApiServer(options: ApiServerOptions): Promise<RunningApiServer> {
   const { natsUrl, logger, prefix, replicas, tls, maxTransaction } = options;
   const stopping = new AbortController();
   const registry = loadRegistry();
@@ -111,7 +119,7 @@ export async function startApiServer(options: ApiServerOptions): Promise<{ port:
   const nodes = new NodeConnections(tls);
   const kinds = makeKinds({ services: { cidr: options.serviceCidr, nodePorts: options.nodePortRange } });
   const authorizer = new Authorizer({ registry, store });
-  const tokens = new ServiceAccountTokens({ key: options.tokenKey ?? newTokenKey(), registry, store });
+  const tokens = new ServiceAccountTokens({ keys: options.tokenKeys ?? newTokenKey(), registry, store });
   const { demandsServiceAccounts = true, consumerAccess } = options;
   const consumers = consumerAccess && {
     access: await openConsumerAccess(consumerAccess),
@@ -174,6 +182,7 @@ export async function startApiServer(options: ApiServerOptions): Promise<{ port:
   );
   return {
     port,
+    useTokenKeys: (keys) => tokens.use(keys),
     async stop() {
       await server.stop();
       stopping.abort();

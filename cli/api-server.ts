@@ -1,6 +1,8 @@
 /** `reckon api-server`: starts one from the instance's settings. */
-import { startApiServer } from '../api-server/main.ts';
-import { createLogger } from '../sdk/logger.ts';
+import { watchFile } from 'node:fs';
+import { readFile } from 'node:fs/promises';
+import { startApiServer, type RunningApiServer } from '../api-server/main.ts';
+import { createLogger, type Logger } from '../sdk/logger.ts';
 import { consumerAccess } from './consumer-access.ts';
 import {
   apiServerIdentity,
@@ -11,11 +13,15 @@ import {
   maxTransaction,
   natsUrl,
   readTls,
-  tokenKey,
+  tokenKeys,
+  tokenKeysFile,
 } from './instance.ts';
 import { addressOf, machineAddress, numberOf } from './instance/addresses.ts';
 import { runUntilTold } from './until-told.ts';
 import { isWorker, runWorkers, shareMetrics } from './workers.ts';
+
+/** How often is looked whether there are other keys for tokens. */
+const KEYS_LOOK_MS = 2_000;
 
 export interface ApiServerOptions {
   readonly port?: number;
@@ -40,7 +46,7 @@ export async function runApiServer(options: ApiServerOptions): Promise<void> {
     host,
     port: options.port ?? settings.ports.api,
     secretsKey: Buffer.from(credentials.secretsKey, 'base64'),
-    tokenKey: await tokenKey(instance.home),
+    tokenKeys: await tokenKeys(instance.home),
     ...(await consumerAccess(instance)),
     ...replicasFromEnvironment(),
     ...(members !== undefined && { maxTransaction: members }),
@@ -50,7 +56,25 @@ export async function runApiServer(options: ApiServerOptions): Promise<void> {
     ...(isWorker() && { shareMetrics }),
     logger,
   });
+  followTokenKeys(instance.home, server, logger);
   await runUntilTold(server, logger);
+}
+
+/** Keys that an operator has put in their place are taken up, without a restart. */
+function followTokenKeys(home: string, server: RunningApiServer, logger: Logger): void {
+  watchFile(tokenKeysFile(home), { persistent: false, interval: KEYS_LOOK_MS }, () => {
+    readFile(tokenKeysFile(home), 'utf8')
+      .then((keys) => {
+        server.useTokenKeys(keys);
+        logger.info('took up other keys for the tokens of service accounts');
+      })
+      .catch((error: unknown) =>
+        logger.error(
+          { err: error },
+          'the keys for the tokens of service accounts cannot be read, and stay as they were',
+        ),
+      );
+  });
 }
 
 /** Where pods find a server that listens on the loopback alone: on their own network, whose first address is the node's. */

@@ -6,7 +6,7 @@
  *     pki/              the authority, sa.key, <identity>.crt, .key       kubeconfig         the admin's; kubeconfigs/<identity>
  *     nats/ postgres/   the servers' data; nats/reader.creds             logs/ run/         logs, and the pid of every process
  */
-import { generateKeyPairSync, randomBytes, randomInt } from 'node:crypto';
+import { randomBytes, randomInt } from 'node:crypto';
 import { chmod, mkdir, readFile, rename, writeFile } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import path from 'node:path';
@@ -18,6 +18,7 @@ import {
   type NatsSeeds,
   type UserRights,
 } from '../event-log/nats-accounts.ts';
+import { newTokenKey } from '../api-server/authentication/token-keys.ts';
 import { chooseRanges, choosePort, machineAddress, addressOf, numberOf } from './instance/addresses.ts';
 import {
   createAuthority,
@@ -215,7 +216,7 @@ export async function issueIdentities(instance: Instance, controllers: readonly 
   const held = await readPair(home, 'ca');
   const authority = held ?? createAuthority(`reckon ${settings.clusterId}`, nowMs);
   if (held === undefined) await writePair(home, 'ca', authority);
-  await tokenKey(home);
+  await tokenKeys(home);
   const server = `https://${loopback}:${settings.ports.api}`;
   for (const [name, identity] of identities(settings, controllers)) {
     const before = await readPair(home, name);
@@ -234,17 +235,23 @@ export async function issueIdentities(instance: Instance, controllers: readonly 
   }
 }
 
-/** Signs the tokens of service accounts; made at the first call and kept. PEM of an EC key on P-256. */
-export async function tokenKey(home: string): Promise<string> {
-  const file = path.join(home, 'pki', 'sa.key');
-  const held = await readText(file);
+/** Where the keys for tokens of service accounts are: PEM, the first signs, all are believed. */
+export const tokenKeysFile = (home: string): string => path.join(home, 'pki', 'sa.key');
+
+/** Made at the first call and kept. */
+export async function tokenKeys(home: string): Promise<string> {
+  const held = await readText(tokenKeysFile(home));
   if (held !== undefined) return held;
-  const { privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' });
-  const key = privateKey.export({ type: 'pkcs8', format: 'pem' }).toString();
-  const next = `${file}.${process.pid}.new`;
-  await writeFile(next, key, { mode: 0o600 });
-  await rename(next, file);
+  const key = newTokenKey();
+  await writeTokenKeys(home, key);
   return key;
+}
+
+/** In one step: an API server may be reading. */
+export async function writeTokenKeys(home: string, keys: string): Promise<void> {
+  const next = `${tokenKeysFile(home)}.${process.pid}.new`;
+  await writeFile(next, keys, { mode: 0o600 });
+  await rename(next, tokenKeysFile(home));
 }
 
 export function kubeconfigFile(home: string, identity: string): string {

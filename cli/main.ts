@@ -18,6 +18,7 @@ Usage
   reckon set-up                     bring what this machine lacks, and nothing more
   reckon sql "<statement>"          ask the cluster and its history in SQL (docs/sql.md)
   reckon tenant create|list|delete  logins to the database that see some namespaces and nothing else
+  reckon token-key list|rotate|retire   the keys that sign tokens of service accounts
   reckon completion bash|zsh|fish   completion for your shell: source <(reckon completion bash)
   reckon version                    print the version
   reckon help                       print this
@@ -108,6 +109,10 @@ async function main(words: readonly string[]): Promise<number> {
       const { tenantCommand } = await import('./tenant.ts');
       return tenantCommand(rest);
     }
+    case 'token-key': {
+      const { tokenKeyCommand } = await import('./token-key.ts');
+      return tokenKeyCommand(rest);
+    }
     case 'set-up': {
       const { values } = parse(rest, { runtime: { type: 'string' } });
       const { setUp } = await import('./set-up/set-up.ts');
@@ -158,6 +163,7 @@ const COMMANDS = [
   'set-up',
   'sql',
   'tenant',
+  'token-key',
   'completion',
   'version',
   'help',

@@ -2,20 +2,12 @@
  * Tokens of service accounts: signed statements (JWT, ES256) of which account a bearer is, until when, towards whom, and with which pod or secret it ends. Issued by
  * `subresources/token.ts`, believed by `authenticator.ts` for as long as what they name still stands. https://kubernetes.io/docs/reference/access-authn-authz/service-accounts-admin/#bound-service-account-tokens
  */
-import {
-  createHash,
-  createPrivateKey,
-  createPublicKey,
-  generateKeyPairSync,
-  randomUUID,
-  sign,
-  verify,
-  type KeyObject,
-} from 'node:crypto';
+import { randomUUID, sign, verify } from 'node:crypto';
 import type { Registry } from '../../api-schemas/registry.ts';
 import { entryId } from '../store/entry.ts';
 import type { ObjectStore } from '../store/object-store.ts';
 import { serviceAccountGroups, serviceAccountUser, type Identity } from './identity.ts';
+import { readTokenKeys, type TokenKeys } from './token-keys.ts';
 
 export const ISSUER = 'https://kubernetes.default.svc.cluster.local';
 const KEYS_PATH = '/openid/v1/jwks';
@@ -27,6 +19,12 @@ const MAX_TOKEN_LENGTH = 16 * 1024;
 interface Named {
   readonly name: string;
   readonly uid: string;
+}
+
+/** Without a uid where the object of the node was not there when the token was issued. */
+interface BoundNode {
+  readonly name: string;
+  readonly uid?: string;
 }
 
 interface Claims {
@@ -42,47 +40,42 @@ interface Claims {
     readonly serviceaccount: Named;
     readonly pod?: Named;
     readonly secret?: Named;
-    readonly node?: { readonly name: string; readonly uid?: string };
+    readonly node?: BoundNode;
   };
 }
 
 /** What a token ends with, beside its account. */
 export interface Bound {
-  readonly kind: 'Pod' | 'Secret';
+  readonly kind: 'Pod' | 'Secret' | 'Node';
   readonly name: string;
   readonly uid: string;
-  /** Of the pod. */
-  readonly nodeName?: string;
+  /** Of the pod, where it is there. */
+  readonly node?: BoundNode;
 }
 
 export type Verified =
   { readonly identity: Identity; readonly audiences: readonly string[] } | { readonly fault: string };
 
-/** PEM. */
-export function newTokenKey(): string {
-  const { privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' });
-  return privateKey.export({ type: 'pkcs8', format: 'pem' }).toString();
-}
-
 const encode = (value: unknown): string => Buffer.from(JSON.stringify(value)).toString('base64url');
 const seconds = (): number => Math.floor(Date.now() / 1000);
 
 export class ServiceAccountTokens {
-  readonly #private: KeyObject;
-  readonly #public: KeyObject;
-  readonly #keyId: string;
+  #keys: TokenKeys;
   readonly #registry: Registry;
   readonly #store: ObjectStore;
   readonly #signed = new Map<string, Claims>();
 
-  /** `key`: PEM of an EC key on P-256, the same for every API server of the cluster. */
-  constructor(options: { key: string; registry: Registry; store: ObjectStore }) {
-    this.#private = createPrivateKey(options.key);
-    this.#public = createPublicKey(this.#private);
+  /** `keys`: as `token-keys.ts` reads them, the same for every API server of the cluster. Throws where it cannot. */
+  constructor(options: { keys: string; registry: Registry; store: ObjectStore }) {
+    this.#keys = readTokenKeys(options.keys);
     this.#registry = options.registry;
     this.#store = options.store;
-    const der = this.#public.export({ type: 'spki', format: 'der' });
-    this.#keyId = createHash('sha256').update(der).digest('base64url');
+  }
+
+  /** Others from now on: what only a key signed that is gone is believed no more. Throws, and changes nothing, where they cannot be read. */
+  use(keys: string): void {
+    this.#keys = readTokenKeys(keys);
+    this.#signed.clear();
   }
 
   /** What others need to believe the tokens without asking. https://kubernetes.io/docs/tasks/configure-pod-container/configure-service-account/#service-account-issuer-discovery */
@@ -100,11 +93,13 @@ export class ServiceAccountTokens {
           },
         };
       case KEYS_PATH: {
-        const jwk = this.#public.export({ format: 'jwk' });
-        return {
-          contentType: 'application/jwk-set+json',
-          value: { keys: [{ use: 'sig', ...jwk, kid: this.#keyId, alg: 'ES256' }] },
-        };
+        const keys = [...this.#keys.verifying.values()].map((key) => ({
+          use: 'sig',
+          ...key.public.export({ format: 'jwk' }),
+          kid: key.id,
+          alg: 'ES256',
+        }));
+        return { contentType: 'application/jwk-set+json', value: { keys } };
       }
       default:
         return undefined;
@@ -133,11 +128,12 @@ export class ServiceAccountTokens {
         serviceaccount: { name: account.name, uid: account.uid },
         ...(bound?.kind === 'Pod' && { pod: { name: bound.name, uid: bound.uid } }),
         ...(bound?.kind === 'Secret' && { secret: { name: bound.name, uid: bound.uid } }),
-        ...(bound?.nodeName && { node: { name: bound.nodeName } }),
+        ...(bound?.kind === 'Node' && { node: { name: bound.name, uid: bound.uid } }),
+        ...(bound?.node && { node: bound.node }),
       },
     };
-    const head = `${encode({ alg: 'ES256', kid: this.#keyId })}.${encode(claims)}`;
-    const signature = sign('sha256', Buffer.from(head), { key: this.#private, dsaEncoding: 'ieee-p1363' });
+    const head = `${encode({ alg: 'ES256', kid: this.#keys.signing.id })}.${encode(claims)}`;
+    const signature = sign('sha256', Buffer.from(head), { key: this.#keys.signing.private, dsaEncoding: 'ieee-p1363' });
     return { token: `${head}.${signature.toString('base64url')}`, expiresAtMs: claims.exp * 1000 };
   }
 
@@ -154,13 +150,15 @@ export class ServiceAccountTokens {
     const meant = audiences.filter((audience) => claims.aud.includes(audience));
     if (meant.length === 0) return { fault: `invalid bearer token: token audiences ${JSON.stringify(claims.aud)}` };
     const { namespace, serviceaccount, pod, secret, node } = claims[CLAIMS];
-    const standing: [resource: string, named: Named | undefined][] = [
-      ['serviceaccounts', serviceaccount],
-      ['pods', pod],
-      ['secrets', secret],
+    const standing: [resource: string, named: BoundNode | undefined, namespace: string][] = [
+      ['serviceaccounts', serviceaccount, namespace],
+      ['pods', pod, namespace],
+      ['secrets', secret, namespace],
+      // A pod that stands speaks for itself, whatever became of the object of its node.
+      ['nodes', pod ? undefined : node, ''],
     ];
-    for (const [resource, named] of standing) {
-      if (named && !this.#stands(resource, namespace, named))
+    for (const [resource, named, where] of standing) {
+      if (named && !this.#stands(resource, where, named))
         return { fault: `service account token has been invalidated: ${resource} ${named.name} is gone` };
     }
     const identity: Identity = {
@@ -173,13 +171,16 @@ export class ServiceAccountTokens {
           'authentication.kubernetes.io/pod-name': [pod.name],
           'authentication.kubernetes.io/pod-uid': [pod.uid],
         }),
-        ...(node && { 'authentication.kubernetes.io/node-name': [node.name] }),
+        ...(node && {
+          'authentication.kubernetes.io/node-name': [node.name],
+          ...(node.uid && { 'authentication.kubernetes.io/node-uid': [node.uid] }),
+        }),
       },
     };
     return { identity, audiences: meant };
   }
 
-  #stands(resource: string, namespace: string, { name, uid }: Named): boolean {
+  #stands(resource: string, namespace: string, { name, uid }: BoundNode): boolean {
     const definition = this.#registry.byResource('', 'v1', resource);
     return definition !== undefined && this.#store.cache(definition).get(entryId({ namespace, name }))?.uid === uid;
   }
@@ -190,8 +191,9 @@ export class ServiceAccountTokens {
     if (!header || !payload || !signature || rest.length > 0) return undefined;
     try {
       const { alg, kid } = JSON.parse(Buffer.from(header, 'base64url').toString()) as { alg?: string; kid?: string };
-      if (alg !== 'ES256' || kid !== this.#keyId) return undefined;
-      const key = { key: this.#public, dsaEncoding: 'ieee-p1363' as const };
+      const known = this.#keys.verifying.get(kid ?? '');
+      if (alg !== 'ES256' || !known) return undefined;
+      const key = { key: known.public, dsaEncoding: 'ieee-p1363' as const };
       const holds = verify('sha256', Buffer.from(`${header}.${payload}`), key, Buffer.from(signature, 'base64url'));
       if (!holds) return undefined;
       const claims = JSON.parse(Buffer.from(payload, 'base64url').toString()) as Claims;

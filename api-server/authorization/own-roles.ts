@@ -95,7 +95,14 @@ const CONTROLLERS: Readonly<Record<string, Process>> = {
     ],
   },
   serviceaccounts: {
-    rules: [rule('', ['serviceaccounts'], ['create', 'get']), rule('', ['configmaps'], ['create', ...CHANGE])],
+    leases: ['serviceaccounts', 'serviceaccounttokens'],
+    rules: [
+      rule('', ['serviceaccounts'], ['create', 'get']),
+      rule('', ['configmaps'], ['create', ...CHANGE]),
+      // What it finds in a Secret it keeps to itself, and what it asks a token for is a Secret of the account.
+      rule('', ['serviceaccounts/token'], ['create']),
+      rule('', ['secrets'], ['delete', ...CHANGE]),
+    ],
   },
   services: { rules: [rule('', ['services'], ['get'])], leases: [] },
   volumes: {

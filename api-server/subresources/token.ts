@@ -1,5 +1,5 @@
 /** POST serviceaccounts/token: a token of the account, for a while, towards whom the request says. https://kubernetes.io/docs/reference/kubernetes-api/authentication-resources/token-request-v1/ */
-import type { ApiObject } from '../../api-schemas/schema.ts';
+import type { ApiObject, ResourceDefinition } from '../../api-schemas/schema.ts';
 import type { BoundObjectReference, TokenRequestSpec } from '../../api-schemas/types/authentication-v1.ts';
 import type { Pod } from '../../api-schemas/types/core-v1.ts';
 import { applyDefaults } from '../admission/defaults.ts';
@@ -36,7 +36,7 @@ export async function token(call: Call): Promise<void> {
   const { boundObjectRef } = given;
   const bound = boundObjectRef && (await boundTo(call, boundObjectRef));
   const node = nodeOf(call.identity);
-  if (node !== undefined && (bound?.kind !== 'Pod' || bound.nodeName !== node))
+  if (node !== undefined && (bound?.kind !== 'Pod' || bound.node?.name !== node))
     throw forbidden(definition, target.name, `node requested token not bound to a pod of node ${node}`);
   const { token: issued, expiresAtMs } = services.tokens.issue({
     namespace: target.namespace,
@@ -64,15 +64,29 @@ function lifetimeFaults(lifetimeSeconds: number) {
   return lifetimeSeconds > MAX_LIFETIME_SECONDS ? fault('may not specify a duration larger than 2^32 seconds') : [];
 }
 
-/** The pod or secret that the token ends with. It must stand, be the one that is meant, and a pod must run as this account. */
-async function boundTo(call: Call, reference: BoundObjectReference): Promise<Bound> {
-  const { kind, name = '', uid } = reference;
-  if (kind !== 'Pod' && kind !== 'Secret')
-    throw badRequest(`cannot bind token to object of type v1, Kind=${kind ?? ''}: expected Pod or Secret`);
-  const resource = kind === 'Pod' ? 'pods' : 'secrets';
+/** What a token may end with. */
+const BINDINGS: Readonly<Record<string, { readonly resource: string; readonly namespaced: boolean }>> = {
+  Pod: { resource: 'pods', namespaced: true },
+  Secret: { resource: 'secrets', namespaced: true },
+  Node: { resource: 'nodes', namespaced: false },
+};
+
+function definitionOf(call: Call, resource: string): ResourceDefinition {
   const definition = call.services.registry.byResource('', 'v1', resource);
   if (!definition) throw internal(`${resource} have no schema`);
-  const { namespace } = call.target;
+  return definition;
+}
+
+/** The object that the token ends with. It must stand, be the one that is meant, and a pod must run as this account. */
+async function boundTo(call: Call, reference: BoundObjectReference): Promise<Bound> {
+  const { kind = '', apiVersion = '', name = '', uid } = reference;
+  const binding = apiVersion === 'v1' && Object.hasOwn(BINDINGS, kind) ? BINDINGS[kind] : undefined;
+  if (!binding)
+    throw badRequest(
+      `cannot bind token to object of type ${apiVersion}, Kind=${kind}: expected a Pod, Secret or Node of v1`,
+    );
+  const definition = definitionOf(call, binding.resource);
+  const namespace = binding.namespaced ? call.target.namespace : '';
   const cache = call.services.store.cache(definition);
   const id = entryId({ namespace, name });
   if (!cache.get(id)) await call.services.store.current(definition);
@@ -84,12 +98,20 @@ async function boundTo(call: Call, reference: BoundObjectReference): Promise<Bou
       name,
       `the UID in the bound object reference (${uid}) does not match the UID in record. The object might have been deleted and then recreated`,
     );
-  if (kind === 'Secret') return { kind, name, uid: entry.uid };
+  if (kind === 'Secret' || kind === 'Node') return { kind, name, uid: entry.uid };
   const pod = decode(entry) as Pod & ApiObject;
   const runsAs = pod.spec?.serviceAccountName ?? 'default';
   if (runsAs !== call.target.name)
     throw badRequest(
       `cannot bind token for serviceaccount ${JSON.stringify(call.target.name)} to pod running with different serviceaccount name.`,
     );
-  return { kind, name, uid: entry.uid, ...(pod.spec?.nodeName && { nodeName: pod.spec.nodeName }) };
+  const nodeName = pod.spec?.nodeName;
+  const nodes = call.services.store.cache(definitionOf(call, 'nodes'));
+  const node = nodeName ? nodes.get(entryId({ namespace: '', name: nodeName })) : undefined;
+  return {
+    kind: 'Pod',
+    name,
+    uid: entry.uid,
+    ...(nodeName && { node: { name: nodeName, ...(node && { uid: node.uid }) } }),
+  };
 }

@@ -22,6 +22,7 @@ const SQL_OUTPUTS = ['table', 'json', 'csv'];
 const ACTIONS: Readonly<Record<string, readonly string[]>> = {
   consumer: ['create', 'list', 'get', 'rotate', 'delete'],
   tenant: ['create', 'list', 'delete'],
+  'token-key': ['list', 'rotate', 'retire'],
   completion: ['bash', 'zsh', 'fish'],
   projection: ['rebuild'],
 };

@@ -1,8 +1,9 @@
 /**
- * What every namespace has for its pods: a ServiceAccount called `default` and a ConfigMap with the certificate of the cluster's authority; made again when they are deleted.
+ * What every namespace has for its pods: a ServiceAccount called `default` and a ConfigMap with the certificate of the cluster's authority; made again when they are deleted. And Secrets that hold a token of an account.
  */
 import type { ConfigMap, Namespace } from '../../api-schemas/types/core-v1.ts';
 import { keyIn, runControllers, type ApiObject, type Controller, type Logger } from '../../sdk/index.ts';
+import { tokenSecrets } from './token-secrets.ts';
 import { CONFIG_MAPS, reconcile, ROOT_AUTHORITY, SERVICE_ACCOUNTS, type Observed } from './reconcile.ts';
 
 const NAMESPACES = { group: '', version: 'v1', resource: 'namespaces' };
@@ -50,5 +51,5 @@ export function start({
   tls,
   logger,
 }: ServiceAccountsContext): Promise<{ stop(): Promise<void> }> {
-  return runControllers([makeController(tls.ca)], { kubeconfig, natsUrl, logger });
+  return runControllers([makeController(tls.ca), tokenSecrets(tls.ca)], { kubeconfig, natsUrl, logger });
 }

@@ -89,6 +89,8 @@ export interface Api {
   /** The newest sequence of the event log. */
   lastSequence(): Promise<number>;
   credentials(user: string): KeyAndCertificate;
+  /** Other keys for tokens, from now on. */
+  useTokenKeys(keys: string): void;
   /** Another API server on the same log; with `own`, the prefix and authority of this one. */
   another(): Promise<Api>;
   stop(): Promise<void>;
@@ -130,6 +132,8 @@ export interface ApiOptions {
   readonly eventTtlSeconds?: number;
   readonly limits?: Partial<Limits>;
   readonly webhookTimeoutMs?: number;
+  /** PEM; absent: one of its own. */
+  readonly tokenKeys?: string;
   /** Absent: without the past. */
   readonly databaseUrl?: string;
 }
@@ -157,6 +161,7 @@ export async function startApi(t: Teardown, options: ApiOptions = {}): Promise<A
     ...(options.eventTtlSeconds !== undefined && { eventTtlSeconds: options.eventTtlSeconds }),
     ...(options.limits !== undefined && { limits: options.limits }),
     ...(options.webhookTimeoutMs !== undefined && { webhookTimeoutMs: options.webhookTimeoutMs }),
+    ...(options.tokenKeys !== undefined && { tokenKeys: options.tokenKeys }),
     ...(options.databaseUrl !== undefined && { databaseUrl: options.databaseUrl }),
     demandsServiceAccounts: options.demandsServiceAccounts ?? false,
     ...(options.podAddress !== undefined && { podAddress: options.podAddress }),
@@ -255,6 +260,7 @@ export async function startApi(t: Teardown, options: ApiOptions = {}): Promise<A
     },
     lastSequence: () => reader.lastSequence(),
     credentials: credentialsOf,
+    useTokenKeys: (keys) => server.useTokenKeys(keys),
     another: () => startApi(t, { ...options, natsUrl, prefix }),
     stop,
   };

@@ -14,7 +14,8 @@ import { pruneUnknown } from '../../api-server/admission/prune.ts';
 import { applyDefaults } from '../../api-server/admission/defaults.ts';
 import { canonicalTime } from '../../api-server/admission/time.ts';
 import { validate } from '../../api-server/admission/validate.ts';
-import { newTokenKey, ServiceAccountTokens } from '../../api-server/authentication/service-account-tokens.ts';
+import { ServiceAccountTokens } from '../../api-server/authentication/service-account-tokens.ts';
+import { newTokenKey } from '../../api-server/authentication/token-keys.ts';
 import { parseJson } from '../../api-server/codec/json.ts';
 import { negotiate } from '../../api-server/codec/negotiate.ts';
 import { decodeProtobuf, encodeProtobuf } from '../../api-server/codec/protobuf.ts';
@@ -448,7 +449,7 @@ holds(
 
 // Nothing is looked up in the store before the signature holds, and of these none does but those of accounts that are not there.
 const tokens = new ServiceAccountTokens({
-  key: newTokenKey(),
+  keys: newTokenKey(),
   registry,
   store: { cache: () => ({ get: () => undefined }) } as never,
 });

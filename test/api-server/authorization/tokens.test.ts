@@ -1,10 +1,15 @@
 /** Tokens of service accounts: issued, believed, and no longer believed once what they name is gone. */
-import { createPublicKey, verify } from 'node:crypto';
+import { createPublicKey, generateKeyPairSync, verify } from 'node:crypto';
 import t from 'tap';
-import { newTokenKey, ServiceAccountTokens } from '../../../api-server/authentication/service-account-tokens.ts';
-import { pod, startApi, type Answer, type Json } from '../api.ts';
+import { ServiceAccountTokens } from '../../../api-server/authentication/service-account-tokens.ts';
+import { newTokenKey } from '../../../api-server/authentication/token-keys.ts';
+import { tokenSecrets } from '../../../controllers/serviceaccounts/token-secrets.ts';
+import { until } from '../../harness/until.ts';
+import { authorityCertificate, pod, startApi, type Answer, type Json } from '../api.ts';
+import { startControllers } from '../controllers.ts';
 
-const api = await startApi(t);
+const firstKey = newTokenKey();
+const api = await startApi(t, { tokenKeys: firstKey });
 const IN_DEFAULT = '/api/v1/namespaces/default';
 const ACCOUNTS = `${IN_DEFAULT}/serviceaccounts`;
 const SELF = '/apis/authentication.k8s.io/v1/selfsubjectreviews';
@@ -101,7 +106,7 @@ t.test('what is not one of ours is not believed', async (t) => {
   t.equal((await api.post(SELF, {}, basic)).status, 401);
   // Another key says the same: not ours.
   const registry = { byResource: () => undefined } as never;
-  const stranger = new ServiceAccountTokens({ key: newTokenKey(), registry, store: {} as never });
+  const stranger = new ServiceAccountTokens({ keys: newTokenKey(), registry, store: {} as never });
   const uid = claimsOf(token)['kubernetes.io'].serviceaccount.uid;
   const { token: forged } = stranger.issue({
     namespace: 'default',
@@ -161,6 +166,104 @@ t.test('a token ends with its account, and with its pod', async (t) => {
   t.equal((await whoIs(alone)).status, 401);
   await api.post(ACCOUNTS, account('brief'));
   t.equal((await whoIs(alone)).status, 401, 'a namesake is another');
+});
+
+t.test('a token may end with a node', async (t) => {
+  const { body: node } = await api.post('/api/v1/nodes', { metadata: { name: 'n3' } });
+  const boundObjectRef = { kind: 'Node', apiVersion: 'v1', name: 'n3', uid: node.metadata.uid };
+  const token = await tokenOf('robot', { boundObjectRef });
+  t.match(claimsOf(token)['kubernetes.io'].node, { name: 'n3', uid: node.metadata.uid });
+  t.match((await whoIs(token)).body.status.userInfo.extra, {
+    'authentication.kubernetes.io/node-name': ['n3'],
+    'authentication.kubernetes.io/node-uid': [node.metadata.uid],
+  });
+  const byKubectl = (await api.kubectl('create token robot --bound-object-kind Node --bound-object-name n3')).trim();
+  t.equal((await whoIs(byKubectl)).status, 201);
+  t.equal((await ask('robot', { boundObjectRef: { ...boundObjectRef, apiVersion: 'v2' } })).status, 400);
+  await api.post(`${IN_DEFAULT}/pods`, pod('on-n3', { serviceAccountName: 'robot', nodeName: 'n3' }));
+  const ofPod = await tokenOf('robot', { boundObjectRef: { kind: 'Pod', apiVersion: 'v1', name: 'on-n3' } });
+  t.match(claimsOf(ofPod)['kubernetes.io'].node, { name: 'n3', uid: node.metadata.uid });
+  await api.delete('/api/v1/nodes/n3');
+  t.equal((await whoIs(token)).status, 401);
+  t.equal((await whoIs(ofPod)).status, 201, "a pod's token ends with the pod");
+  await api.post('/api/v1/nodes', { metadata: { name: 'n3' } });
+  t.equal((await whoIs(token)).status, 401, 'a namesake is another');
+});
+
+t.test('a Secret that holds a token of an account', async (t) => {
+  const running = await startControllers(t, api, [tokenSecrets(authorityCertificate)], () => 'serviceaccounts');
+  const SECRETS = `${IN_DEFAULT}/secrets`;
+  const type = 'kubernetes.io/service-account-token';
+  const secretFor = (name: string, annotations: object = { 'kubernetes.io/service-account.name': 'lasting' }) =>
+    api.post(SECRETS, { metadata: { name, annotations }, type });
+  const read = async (name: string): Promise<Json> => (await api.get(`${SECRETS}/${name}`)).body;
+  const open = (value: string): string => Buffer.from(value, 'base64').toString();
+  t.match((await secretFor('nameless', {})).body, { code: 422, message: /service-account\.name.*Required/ });
+  await api.post(ACCOUNTS, account('lasting'));
+  await secretFor('one');
+  await secretFor('two');
+  const filled = await until<Json>('the Secret to be filled in', async () => {
+    const secret = await read('one');
+    return secret.data?.token ? secret : undefined;
+  });
+  const uid = (await api.get(`${ACCOUNTS}/lasting`)).body.metadata.uid;
+  t.match(filled.metadata.annotations, { 'kubernetes.io/service-account.uid': uid });
+  t.strictSame([open(filled.data['ca.crt']), open(filled.data.namespace)], [authorityCertificate, 'default']);
+  const token = open(filled.data.token);
+  t.match((await whoIs(token)).body.status.userInfo, { username: 'system:serviceaccount:default:lasting' });
+  t.ok(claimsOf(token).exp - Date.now() / 1000 > 100 * 365 * 86_400, 'it does not end by itself');
+  t.match(await api.kubectl('describe secret one'), new RegExp(`token: +${token}`));
+
+  await api.patch(`${SECRETS}/one`, 'merge', { data: { token: null, 'ca.crt': null } });
+  const again = await until<Json>('what was taken to be back', async () => {
+    const secret = await read('one');
+    return secret.data?.token && secret.data['ca.crt'] ? secret : undefined;
+  });
+  t.equal(open(again.data['ca.crt']), authorityCertificate);
+  const position = await api.lastSequence();
+  await until('the controller to have seen it', () => running.world.position >= position);
+  t.equal((await read('one')).metadata.resourceVersion, again.metadata.resourceVersion, 'and then it rests');
+
+  await api.delete(`${SECRETS}/one`);
+  t.equal((await whoIs(token)).status, 401, 'it ends with its Secret');
+  const other = await until('the other token', async () => (await read('two')).data?.token as string | undefined);
+  t.equal((await whoIs(open(other))).status, 201);
+  await api.delete(`${ACCOUNTS}/lasting`);
+  t.equal((await whoIs(open(other))).status, 401, 'and with its account');
+  await until('the Secret to be gone', async () => (await read('two')).code === 404);
+  await secretFor('three');
+  await until('one for nobody to be gone', async () => (await read('three')).code === 404);
+});
+
+t.test('keys follow each other: the newest signs, all are believed, until they are taken away', async (t) => {
+  const keyOf = (token: string): string =>
+    JSON.parse(Buffer.from(token.split('.')[0] ?? '', 'base64url').toString()).kid;
+  const published = async (): Promise<string[]> =>
+    (await api.get('/openid/v1/jwks')).body.keys.map(({ kid }: { kid: string }) => kid);
+  const old = await tokenOf('robot');
+  const secondKey = newTokenKey();
+  api.useTokenKeys(secondKey + firstKey);
+  const fresh = await tokenOf('robot');
+  t.not(keyOf(fresh), keyOf(old));
+  t.strictSame(await published(), [keyOf(fresh), keyOf(old)], 'the newest first');
+  for (const token of [old, fresh]) t.equal((await whoIs(token)).status, 201);
+
+  const publicKey = createPublicKey(firstKey).export({ type: 'spki', format: 'pem' }).toString();
+  api.useTokenKeys(`${secondKey}\n# the first one, for those who still bear its tokens\n${publicKey}`);
+  t.equal((await whoIs(old)).status, 201, 'a public key is enough to believe');
+  for (const wrong of [
+    '',
+    publicKey,
+    firstKey.slice(0, 90),
+    generateKeyPairSync('ec', { namedCurve: 'P-384' }).privateKey.export({ type: 'pkcs8', format: 'pem' }).toString(),
+  ])
+    t.throws(() => api.useTokenKeys(wrong), /tokens of service accounts/);
+  t.equal((await whoIs(old)).status, 201, 'what cannot be read changes nothing');
+
+  api.useTokenKeys(secondKey);
+  t.equal((await whoIs(old)).status, 401);
+  t.equal((await whoIs(fresh)).status, 201);
+  t.strictSame(await published(), [keyOf(fresh)]);
 });
 
 t.test('others can check the tokens by the published key', async (t) => {
