@@ -6,6 +6,7 @@ import http from 'node:http';
 import https from 'node:https';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { ApiError, ApiUnreachableError } from './client.ts';
+import { type Credential, ExecCredentials } from './exec-credentials.ts';
 import type { ApiAccess } from './kubeconfig.ts';
 
 export interface Call {
@@ -31,6 +32,8 @@ export interface TransportOptions {
   readonly userAgent: string;
   readonly timeoutMs?: number;
   readonly maxSockets?: number;
+  /** A person is there, who may be asked by a program that gives credentials. Default: standard input is a terminal. */
+  readonly interactive?: boolean;
   /** Told of each request when it is over; `code` is undefined where no answer came. */
   readonly onEnd?: (end: RequestEnd) => void;
 }
@@ -50,22 +53,45 @@ const MAX_RETRY_AFTER_MS = 10_000;
 
 export class Transport {
   readonly #options: TransportOptions;
-  readonly #agent: http.Agent;
   readonly #base: URL;
+  readonly #credentials: ExecCredentials | undefined;
+  #agent: { readonly cert: string | Buffer | undefined; readonly agent: http.Agent };
 
   constructor(options: TransportOptions) {
-    const { ca, cert, key, server } = options.access;
+    const { access, interactive = process.stdin.isTTY === true } = options;
     this.#options = options;
-    this.#base = new URL(server);
-    const agentOptions = { keepAlive: true, maxSockets: options.maxSockets ?? 32, scheduling: 'lifo' as const };
-    this.#agent =
-      this.#base.protocol === 'http:'
-        ? new http.Agent(agentOptions)
-        : new https.Agent({ ...agentOptions, ...(ca && { ca }), ...(cert && { cert }), ...(key && { key }) });
+    this.#base = new URL(access.server);
+    // As in kubectl, a token that is written down goes before a program.
+    if (access.exec && !access.token) this.#credentials = new ExecCredentials(access.exec, interactive);
+    this.#agent = { cert: access.cert, agent: this.#newAgent(access) };
+  }
+
+  #newAgent({ cert, key }: { readonly cert: string | Buffer | undefined; readonly key: string | Buffer | undefined }) {
+    const { maxSockets = 32, access } = this.#options;
+    const agentOptions = { keepAlive: true, maxSockets, scheduling: 'lifo' as const };
+    if (this.#base.protocol === 'http:') return new http.Agent(agentOptions);
+    const { ca, serverName, insecure } = access;
+    return new https.Agent({
+      ...agentOptions,
+      ...(ca && { ca }),
+      ...(cert && { cert }),
+      ...(key && { key }),
+      ...(serverName && { servername: serverName }),
+      ...(insecure && { rejectUnauthorized: false }),
+    });
+  }
+
+  /** Connections are made with the certificate that holds now. Those with another one are left to what is under way on them, and to the server to close. */
+  #agentFor(credential: Credential | undefined): http.Agent {
+    const { cert, key } = credential?.cert === undefined ? this.#options.access : credential;
+    if (this.#agent.cert !== cert) {
+      this.#agent = { cert, agent: this.#newAgent({ cert, key }) };
+    }
+    return this.#agent.agent;
   }
 
   close(): void {
-    this.#agent.destroy();
+    this.#agent.agent.destroy();
   }
 
   /**
@@ -76,7 +102,7 @@ export class Transport {
     const isRead = call.method === 'GET';
     for (let attempt = 1; ; attempt++) {
       try {
-        return await this.#once(call);
+        return await this.#known(call);
       } catch (error) {
         const refused = error instanceof ApiError && (error.code === 429 || (isRead && error.code === 503));
         const lost = isRead && error instanceof ApiUnreachableError;
@@ -89,12 +115,27 @@ export class Transport {
     }
   }
 
-  #once(call: Call): Promise<Answer> {
+  /** Whoever a program's credentials make known; where they are refused, once more with new ones: what was refused has changed nothing. */
+  async #known(call: Call): Promise<Answer> {
+    if (!this.#credentials) return this.#once(call, undefined);
+    const credential = await this.#credentials.get();
+    try {
+      return await this.#once(call, credential);
+    } catch (error) {
+      if (!(error instanceof ApiError && error.code === 401)) throw error;
+      this.#credentials.refused(credential);
+      return this.#once(call, await this.#credentials.get());
+    }
+  }
+
+  #once(call: Call, credential: Credential | undefined): Promise<Answer> {
+    const token = this.#options.access.token ?? credential?.token;
     const body = call.body === undefined ? undefined : Buffer.from(JSON.stringify(call.body));
-    const headers: Record<string, string> = {
+    const headers: http.OutgoingHttpHeaders = {
       accept: 'application/json',
       'user-agent': this.#options.userAgent,
-      ...(this.#options.access.token && { authorization: `Bearer ${this.#options.access.token}` }),
+      ...(token && { authorization: `Bearer ${token}` }),
+      ...this.#options.access.headers,
       ...(body && { 'content-type': 'application/json', 'content-length': String(body.length) }),
       ...call.headers,
     };
@@ -105,7 +146,7 @@ export class Transport {
       const request = send(new URL(call.path, this.#base), {
         method: call.method,
         headers,
-        agent: this.#agent,
+        agent: this.#agentFor(credential),
         ...(call.signal && { signal: call.signal }),
       });
       const timeoutMs = Math.min(call.timeoutMs ?? Infinity, this.#options.timeoutMs ?? DEFAULT_TIMEOUT_MS);

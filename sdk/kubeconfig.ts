@@ -5,6 +5,7 @@
 import { readFileSync } from 'node:fs';
 import path from 'node:path';
 import { parse } from 'yaml';
+import { EXEC_API_VERSIONS, type ExecPlugin, type InteractiveMode } from './exec-credentials.ts';
 
 export interface ApiAccess {
   /** Such as `https://127.0.0.1:6443`. */
@@ -13,6 +14,14 @@ export interface ApiAccess {
   readonly cert: Buffer | undefined;
   readonly key: Buffer | undefined;
   readonly token: string | undefined;
+  /** A program that gives the token or the certificate. */
+  readonly exec?: ExecPlugin;
+  /** The name that the server's certificate must have, where it is not the address's. */
+  readonly serverName?: string;
+  /** Whoever answers is believed. */
+  readonly insecure?: boolean;
+  /** As whom the user acts, where the kubeconfig says so. */
+  readonly headers?: Readonly<Record<string, string | string[]>>;
   /** The context's. */
   readonly namespace?: string;
 }
@@ -95,12 +104,19 @@ export function readKubeconfig(files: string | readonly string[], named?: string
   const server = cluster.entry['server'];
   if (typeof server !== 'string')
     throw new Error(`${cluster.file}: cluster ${String(context['cluster'])} names no server`);
+  const exec = execOf(user, cluster);
+  const headers = impersonation(user);
+  const serverName = cluster.entry['tls-server-name'];
   return {
     server: server.replace(/\/+$/, ''),
     ca: bytes(cluster, 'certificate-authority'),
     cert: bytes(user, 'client-certificate'),
     key: bytes(user, 'client-key'),
     token: tokenOf(user),
+    ...(exec && { exec }),
+    ...(Object.keys(headers).length > 0 && { headers }),
+    ...(typeof serverName === 'string' && { serverName }),
+    ...(cluster.entry['insecure-skip-tls-verify'] === true && { insecure: true }),
     ...(typeof context['namespace'] === 'string' && { namespace: context['namespace'] }),
   };
 }
@@ -124,4 +140,74 @@ function tokenOf({ entry, file }: Placed): string | undefined {
   if (typeof entry['token'] === 'string') return entry['token'];
   const named = entry['tokenFile'];
   return typeof named === 'string' ? readFileSync(placed(file, named), 'utf8').trim() : undefined;
+}
+
+const textsOf = (value: unknown): readonly string[] =>
+  Array.isArray(value) ? value.filter((each): each is string => typeof each === 'string') : [];
+
+/** https://kubernetes.io/docs/reference/access-authn-authz/authentication/#user-impersonation */
+function impersonation({ entry }: Placed): Record<string, string | string[]> {
+  const headers: Record<string, string | string[]> = {};
+  if (typeof entry['as'] === 'string') headers['impersonate-user'] = entry['as'];
+  if (typeof entry['as-uid'] === 'string') headers['impersonate-uid'] = entry['as-uid'];
+  const groups = textsOf(entry['as-groups']);
+  if (groups.length > 0) headers['impersonate-group'] = [...groups];
+  const extra = isEntry(entry['as-user-extra']) ? entry['as-user-extra'] : {};
+  for (const [name, values] of Object.entries(extra))
+    headers[`impersonate-extra-${encodeURIComponent(name.toLowerCase())}`] = [...textsOf(values)];
+  return headers;
+}
+
+const MODES: readonly unknown[] = ['Never', 'IfAvailable', 'Always'] satisfies InteractiveMode[];
+
+/** Throws with a sentence for what kubectl would refuse, too. */
+function execOf({ entry, file }: Placed, cluster: Placed): ExecPlugin | undefined {
+  if (entry['auth-provider'] !== undefined)
+    throw new Error(
+      `${file}: a user with an auth-provider: Kubernetes knows those no longer; name a program (exec) instead`,
+    );
+  const given = entry['exec'];
+  if (given === undefined || given === null) return undefined;
+  if (!isEntry(given)) throw new Error(`${file}: exec must be an object that names a command`);
+  const { apiVersion, command, args, env, installHint, provideClusterInfo } = given;
+  if (typeof command !== 'string' || command === '') throw new Error(`${file}: exec names no command`);
+  if (typeof apiVersion !== 'string' || !EXEC_API_VERSIONS.includes(apiVersion))
+    throw new Error(
+      `${file}: exec has the apiVersion ${JSON.stringify(apiVersion)}, expected ${EXEC_API_VERSIONS.join(' or ')}`,
+    );
+  const isOld = apiVersion.endsWith('beta1');
+  const interactiveMode = given['interactiveMode'] ?? (isOld ? 'IfAvailable' : undefined);
+  if (!MODES.includes(interactiveMode))
+    throw new Error(`${file}: exec must say an interactiveMode: Never, IfAvailable or Always`);
+  const variables = Array.isArray(env) ? env.filter(isEntry) : [];
+  return {
+    apiVersion,
+    // One with a folder in it is meant from where the kubeconfig lies; a bare one is looked for on the PATH.
+    command: command.includes('/') ? placed(file, command) : command,
+    args: textsOf(args),
+    environment: Object.fromEntries(
+      variables.flatMap(({ name, value }) => (typeof name === 'string' ? [[name, String(value ?? '')]] : [])),
+    ),
+    interactiveMode: interactiveMode as InteractiveMode,
+    installHint: typeof installHint === 'string' ? installHint : undefined,
+    cluster: provideClusterInfo === true ? clusterInfo(cluster) : undefined,
+  };
+}
+
+const EXEC_EXTENSION = 'client.authentication.k8s.io/exec';
+const CLUSTER_FIELDS = ['server', 'tls-server-name', 'insecure-skip-tls-verify', 'proxy-url', 'disable-compression'];
+
+/** What a program is told of the cluster, under the names that a kubeconfig has, with what the cluster keeps for it. */
+function clusterInfo(cluster: Placed): Record<string, unknown> {
+  const { entry } = cluster;
+  const authority = bytes(cluster, 'certificate-authority')?.toString('base64');
+  const extensions = Array.isArray(entry['extensions']) ? entry['extensions'].filter(isEntry) : [];
+  const config = extensions.find(({ name }) => name === EXEC_EXTENSION)?.['extension'];
+  return {
+    ...Object.fromEntries(
+      CLUSTER_FIELDS.flatMap((field) => (entry[field] === undefined ? [] : [[field, entry[field]]])),
+    ),
+    ...(authority !== undefined && { 'certificate-authority-data': authority }),
+    ...(config !== undefined && { config }),
+  };
 }

@@ -9,13 +9,19 @@ import t from 'tap';
 import { isPortFree } from '../../cli/instance/addresses.ts';
 import { loopback } from '../../cli/instance.ts';
 import { runCommand } from '../../cli/set-up/command.ts';
+import { Transport } from '../../sdk/http-transport.ts';
+import { readKubeconfig } from '../../sdk/kubeconfig.ts';
 import { docker } from '../harness/docker-cleaning.ts';
 import { startReckon, type RunningReckon } from '../harness/start-reckon.ts';
 
 /** Long where all cores are busy. */
-t.setTimeout(240_000);
+t.setTimeout(400_000);
 
 const main = path.join(import.meta.dirname, '..', '..', 'cli', 'main.js');
+
+interface Body {
+  readonly status: { readonly authenticated?: boolean; readonly token?: string };
+}
 
 /** Of an instance's containers: id and when it was started. */
 async function containers(reckon: RunningReckon): Promise<readonly string[]> {
@@ -111,6 +117,40 @@ t.test('processes come back', async (t) => {
     const names = (text: string) => [...text.matchAll(/^# TYPE (\S+)/gm)].map(([, name]) => name);
     const mine = await metricsOf(own, /^leader_election_master_status\{name="[^"]+"\} 1$/m);
     t.strictSame(names(mine), names(await metricsOf(controllers, /./)));
+  });
+
+  await t.test('the key of tokens is followed by another, without a restart', async (t) => {
+    const tokenKey = async (action: string) => {
+      const environment = { RECKON_HOME: home };
+      return runCommand(process.execPath, [main, 'token-key', action], { environment, timeoutMs: 30_000 });
+    };
+    const api = new Transport({ access: readKubeconfig(reckon.kubeconfig), userAgent: 'test' });
+    t.teardown(() => api.close());
+    const post = async (path: string, body: object) => (await api.call({ method: 'POST', path, body })).body as Body;
+    const published = async () => {
+      const { body } = await api.call({ method: 'GET', path: '/openid/v1/jwks' });
+      return (body as { keys: { kid: string }[] }).keys.map(({ kid }) => kid);
+    };
+    const isBelieved = async (token: string | undefined) => {
+      const review = { apiVersion: 'authentication.k8s.io/v1', kind: 'TokenReview', spec: { token } };
+      return (await post('/apis/authentication.k8s.io/v1/tokenreviews', review)).status.authenticated === true;
+    };
+    const accounts = '/api/v1/namespaces/default/serviceaccounts';
+    const newToken = async () => (await post(`${accounts}/robot/token`, { spec: {} })).status.token;
+    await post(accounts, { metadata: { name: 'robot' } });
+    const token = await newToken();
+    const [first] = await published();
+    const pid = await reckon.pid('api-server');
+    t.match(await tokenKey('rotate'), { code: 0, stdout: new RegExp(`signs\\n${first} +believed`) });
+    await untilTrue(async () => (await published()).length === 2, 20_000);
+    t.equal((await published())[1], first);
+    t.ok(await isBelieved(token));
+    const next = await newToken();
+    t.match(await tokenKey('retire'), { code: 0 });
+    await untilTrue(async () => (await published()).length === 1, 20_000);
+    t.notOk(await isBelieved(token));
+    t.ok(await isBelieved(next));
+    t.equal(await reckon.pid('api-server'), pid);
   });
 
   await t.test('each that is killed is started again, and the API answers', async (t) => {

@@ -121,6 +121,52 @@ t.test('the terminal', async (t) => {
     t.match(await sh('reckon get cm', { KUBECONFIG: '/nowhere/at/all' }), { code: 1, stderr: /KUBECONFIG names/ });
   });
 
+  await t.test('kubeconfigs: programs that give credentials, as kubectl runs them', async (t) => {
+    const folder = path.join(api.folder, 'programs');
+    await mkdir(folder);
+    const plugin = [
+      '#!/bin/sh',
+      'cd "$(dirname "$0")"; echo "$1 $WHO" >> runs; echo "$KUBERNETES_EXEC_INFO" > info; echo "for a person" >&2',
+      'cat answer',
+    ];
+    await writeFile(path.join(folder, 'plugin'), plugin.join('\n'), { mode: 0o755 });
+    const { clusters } = parse(await readFile(api.kubeconfig, 'utf8')) as Json;
+    const extension = { name: 'client.authentication.k8s.io/exec', extension: { region: 'north' } };
+    clusters[0].cluster.extensions = [extension];
+    const V1 = 'client.authentication.k8s.io/v1';
+    const asked = { command: './plugin', args: ['login'], env: [{ name: 'WHO', value: 'robot' }] };
+    const both = async (exec: Json, status: Json) => {
+      const config = {
+        'current-context': 'x',
+        clusters,
+        contexts: [{ name: 'x', context: { cluster: clusters[0].name, user: 'x', namespace: 'shop' } }],
+        users: [{ name: 'x', user: { exec } }],
+      };
+      const KUBECONFIG = path.join(folder, 'kubeconfig');
+      await writeFile(KUBECONFIG, stringify(config));
+      const answer = { kind: 'ExecCredential', apiVersion: exec.apiVersion, status };
+      await writeFile(path.join(folder, 'answer'), JSON.stringify(answer));
+      const told: Json[] = [];
+      for (const program of ['reckon', 'kubectl']) {
+        await writeFile(path.join(folder, 'runs'), '');
+        t.match(
+          await sh(`${program} get cm -o name`, { KUBECONFIG }),
+          { code: 0, stdout: /settings/, stderr: /for a person/ },
+          program,
+        );
+        t.equal(await readFile(path.join(folder, 'runs'), 'utf8'), 'login robot\n', 'once for several requests');
+        told.push(JSON.parse(await readFile(path.join(folder, 'info'), 'utf8')));
+      }
+      t.strictSame(told[0], told[1], 'it is told what kubectl tells it');
+      return told[0];
+    };
+    const { cert, key } = api.credentials('admin');
+    const credential = { clientCertificateData: cert, clientKeyData: key };
+    const exec = { ...asked, apiVersion: V1, interactiveMode: 'Never', provideClusterInfo: true };
+    t.match((await both(exec, credential)).spec, { interactive: false, cluster: { config: { region: 'north' } } });
+    await both({ ...asked, apiVersion: `${V1}beta1` }, { ...credential, expirationTimestamp: '2999-01-01T00:00:00Z' });
+  });
+
   await t.test('colour on a terminal alone, progress alone there, and exit codes', async (t) => {
     const words = 'reckon get cm -n shop';
     const screen = (isTTY: boolean): { written: string; stream: NodeJS.WriteStream } => {
