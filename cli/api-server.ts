@@ -39,6 +39,7 @@ export async function runApiServer(options: ApiServerOptions): Promise<void> {
   const { processes = 1 } = options;
   if (processes > 1 && !isWorker()) return runWorkers({ count: processes, logger });
   const [first = 0, last = 0] = settings.nodePortRange.split('-').map(Number);
+  const keys = await tokenKeys(instance.home);
   const server = await startApiServer({
     natsUrl: natsUrl(instance, 'apiServer'),
     databaseUrl: databaseUrl(instance, 'reader'),
@@ -46,7 +47,7 @@ export async function runApiServer(options: ApiServerOptions): Promise<void> {
     host,
     port: options.port ?? settings.ports.api,
     secretsKey: Buffer.from(credentials.secretsKey, 'base64'),
-    tokenKeys: await tokenKeys(instance.home),
+    tokenKeys: keys,
     ...(await consumerAccess(instance)),
     ...replicasFromEnvironment(),
     ...(members !== undefined && { maxTransaction: members }),
@@ -56,16 +57,26 @@ export async function runApiServer(options: ApiServerOptions): Promise<void> {
     ...(isWorker() && { shareMetrics }),
     logger,
   });
-  followTokenKeys(instance.home, server, logger);
+  followTokenKeys({ home: instance.home, server, logger, keys });
   await runUntilTold(server, logger);
 }
 
 /** Keys that an operator has put in their place are taken up, without a restart. */
-function followTokenKeys(home: string, server: RunningApiServer, logger: Logger): void {
-  watchFile(tokenKeysFile(home), { persistent: false, interval: KEYS_LOOK_MS }, () => {
+function followTokenKeys(following: {
+  readonly home: string;
+  readonly server: RunningApiServer;
+  readonly logger: Logger;
+  /** Those that the server has now. */
+  readonly keys: string;
+}): void {
+  const { home, server, logger } = following;
+  let held = following.keys;
+  const look = (): void => {
     readFile(tokenKeysFile(home), 'utf8')
       .then((keys) => {
+        if (keys === held) return;
         server.useTokenKeys(keys);
+        held = keys;
         logger.info('took up other keys for the tokens of service accounts');
       })
       .catch((error: unknown) =>
@@ -74,7 +85,10 @@ function followTokenKeys(home: string, server: RunningApiServer, logger: Logger)
           'the keys for the tokens of service accounts cannot be read, and stay as they were',
         ),
       );
-  });
+  };
+  watchFile(tokenKeysFile(home), { persistent: false, interval: KEYS_LOOK_MS }, look);
+  // They may have been changed while the server started.
+  look();
 }
 
 /** Where pods find a server that listens on the loopback alone: on their own network, whose first address is the node's. */

@@ -10,7 +10,7 @@ import type { IncomingMessage } from 'node:http';
 import { availableParallelism, tmpdir } from 'node:os';
 import path from 'node:path';
 import pino from 'pino';
-import { newTokenKey } from '../../api-server/authentication/service-account-tokens.ts';
+import { newTokenKey } from '../../api-server/authentication/token-keys.ts';
 import { startApiServer } from '../../api-server/main.ts';
 import { createAuthority, issueCertificate } from '../../cli/instance/certificates.ts';
 import { runOrThrow } from '../../cli/set-up/command.ts';
@@ -64,23 +64,23 @@ async function serve(start: (tls: Tls) => Promise<number>): Promise<void> {
 async function serveTogether(url: string): Promise<void> {
   const logger = pino({ level: 'warn' }, pino.destination(2));
   if (isWorker()) {
-    const { tls, tokenKey } = JSON.parse(process.env['RECKON_BENCH_SHARED'] ?? '{}') as { tls: Tls; tokenKey: string };
-    await apiServer(tls, url, tokenKey);
+    const { tls, tokenKeys } = JSON.parse(process.env['RECKON_BENCH_SHARED'] ?? '{}') as { tls: Tls; tokenKeys: string };
+    await apiServer(tls, url, tokenKeys);
     return;
   }
   const { tls, credentials } = newTls();
-  process.env['RECKON_BENCH_SHARED'] = JSON.stringify({ tls, tokenKey: newTokenKey() });
+  process.env['RECKON_BENCH_SHARED'] = JSON.stringify({ tls, tokenKeys: newTokenKey() });
   const listening = (port: number) => sayListening({ port, ca: tls.ca, credentials });
   await runWorkers({ count: PROCESSES, logger, listening });
 }
 
-async function apiServer(tls: Tls, url: string, tokenKey = newTokenKey()): Promise<number> {
+async function apiServer(tls: Tls, url: string, tokenKeys = newTokenKey()): Promise<number> {
   const { port } = await startApiServer({
     natsUrl: url,
     tls,
     host: '127.0.0.1',
     port: 0,
-    tokenKey,
+    tokenKeys,
     secretsKey: Buffer.alloc(32, 7),
     serviceCidr: '10.97.0.0/20',
     nodePortRange: [30000, 32767],
