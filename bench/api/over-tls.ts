@@ -64,7 +64,10 @@ async function serve(start: (tls: Tls) => Promise<number>): Promise<void> {
 async function serveTogether(url: string): Promise<void> {
   const logger = pino({ level: 'warn' }, pino.destination(2));
   if (isWorker()) {
-    const { tls, tokenKeys } = JSON.parse(process.env['RECKON_BENCH_SHARED'] ?? '{}') as { tls: Tls; tokenKeys: string };
+    const { tls, tokenKeys } = JSON.parse(process.env['RECKON_BENCH_SHARED'] ?? '{}') as {
+      tls: Tls;
+      tokenKeys: string;
+    };
     await apiServer(tls, url, tokenKeys);
     return;
   }

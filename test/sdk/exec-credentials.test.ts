@@ -17,7 +17,10 @@ const server = createServer(({ headers }, response) => {
   response.end(JSON.stringify({ user: headers['impersonate-user'], groups: headers['impersonate-group'] }));
 });
 await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-t.teardown(() => server.close());
+t.teardown(() => {
+  server.close();
+  server.closeAllConnections();
+});
 
 /** Prints one answer after the other, and the last of them again and again. */
 const PLUGIN = `#!/bin/sh
