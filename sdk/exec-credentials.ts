@@ -90,8 +90,9 @@ function run(plugin: ExecPlugin, interactive: boolean): Promise<string> {
     const child = spawn(command, args, {
       env: { ...process.env, ...environment, KUBERNETES_EXEC_INFO: JSON.stringify(info) },
       stdio: [interactive ? 'inherit' : 'ignore', 'pipe', 'inherit'],
-      timeout: PATIENCE_MS,
     });
+    // Not spawn's own time-out: that goes on, and holds the process, where the program could not be started.
+    const patience = setTimeout(() => child.kill(), PATIENCE_MS);
     const chunks: Buffer[] = [];
     let size = 0;
     child.stdout.on('data', (chunk: Buffer) => {
@@ -99,12 +100,14 @@ function run(plugin: ExecPlugin, interactive: boolean): Promise<string> {
       if (size > MAX_OUTPUT_BYTES) child.kill('SIGKILL');
       else chunks.push(chunk);
     });
-    child.once('error', (error: NodeJS.ErrnoException) =>
-      error.code === 'ENOENT'
-        ? failed(`executable ${command} not found${installHint ? `\n\n${installHint}` : ''}`, error)
-        : failed(error.message, error),
-    );
+    child.once('error', (error: NodeJS.ErrnoException) => {
+      clearTimeout(patience);
+      const isMissing = error.code === 'ENOENT';
+      const hint = isMissing && installHint ? `\n\n${installHint}` : '';
+      failed(isMissing ? `executable ${command} not found${hint}` : error.message, error);
+    });
     child.once('close', (code, signal) => {
+      clearTimeout(patience);
       if (size > MAX_OUTPUT_BYTES) failed(`it printed more than ${MAX_OUTPUT_BYTES} bytes`);
       else if (code !== 0) failed(`it failed with ${signal ? `signal ${signal}` : `exit code ${code}`}`);
       else resolve(Buffer.concat(chunks).toString());

@@ -17,7 +17,6 @@ const server = createServer(({ headers }, response) => {
   response.end(JSON.stringify({ user: headers['impersonate-user'], groups: headers['impersonate-group'] }));
 });
 await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-server.unref();
 t.teardown(() => {
   server.close();
   server.closeAllConnections();
