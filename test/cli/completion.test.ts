@@ -14,7 +14,7 @@ import { completionScript } from '../../cli/verbs/completion.ts';
 import { get } from '../../cli/verbs/get.ts';
 import { configMap, startApi, type Api } from '../api-server/api.ts';
 
-t.setTimeout(240_000);
+t.setTimeout(600_000);
 
 /** What is typed, and what the key makes of it, in each shell alike. */
 const LINES: readonly (readonly [typed: string, completed: string])[] = [

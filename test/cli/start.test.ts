@@ -15,7 +15,7 @@ import { docker } from '../harness/docker-cleaning.ts';
 import { startReckon, type RunningReckon } from '../harness/start-reckon.ts';
 
 /** Long where all cores are busy. */
-t.setTimeout(400_000);
+t.setTimeout(600_000);
 
 const main = path.join(import.meta.dirname, '..', '..', 'cli', 'main.js');
 

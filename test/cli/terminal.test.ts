@@ -11,7 +11,7 @@ import { terminal, whileWaiting } from '../../cli/verbs/terminal.ts';
 import { parse, stringify } from 'yaml';
 import { configMap, startApi, type Api, type Json } from '../api-server/api.ts';
 
-t.setTimeout(240_000);
+t.setTimeout(600_000);
 
 const root = process.env['RECKON_ROOT'] ?? process.cwd();
 

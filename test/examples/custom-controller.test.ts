@@ -8,7 +8,7 @@ import { controller, reconcile } from '../../examples/custom-controller/index.ts
 import type { ApiObject } from '../../sdk/index.ts';
 import { eventually, startCluster } from '../sdk/cluster.ts';
 
-t.setTimeout(180_000);
+t.setTimeout(600_000);
 
 const DEPLOYMENTS = { group: 'apps', version: 'v1', resource: 'deployments' };
 const CONFIG_MAPS = { group: '', version: 'v1', resource: 'configmaps' };

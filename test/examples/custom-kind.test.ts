@@ -14,7 +14,7 @@ import { controller, reconcile, type Website } from '../../examples/custom-kind/
 import { CUSTOM_RESOURCE_DEFINITIONS, type ApiObject, type ApiextensionsV1 } from '../../sdk/index.ts';
 import { eventually, startCluster } from '../sdk/cluster.ts';
 
-t.setTimeout(180_000);
+t.setTimeout(600_000);
 
 const exampleOf = (file: string): ApiObject =>
   parse(readFileSync(join(schemaFolder(), '../examples/custom-kind', file), 'utf8')) as ApiObject;

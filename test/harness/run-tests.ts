@@ -15,6 +15,10 @@ const root = process.env['RECKON_ROOT'] ?? process.cwd();
 const tests = path.join(root, 'dist', 'test');
 /** More than a small machine has cores: most files wait for most of their time. */
 const jobs = 3;
+/** Of those that run containers, which keep a core busy each: with more at a time, they would all only wait longer. */
+const heavyJobs = 2;
+const isHeavy = (file: string): boolean =>
+  /^(spine|controllers\Wpods|controllers\Wdeployments)\W|^(memory\Wwhy|cli\Wstart)\./.test(path.relative(tests, file));
 /** One file may take so long; the longest kill, wait and recover. */
 const fileTimeoutSeconds = 900;
 /** Of what a file said, so much is kept for when it fails. */
@@ -101,7 +105,9 @@ function testFiles(wanted: readonly string[]): readonly string[] {
     .filter((file) => file.endsWith('.test.js') && (wanted.length === 0 || wanted.some((word) => file.includes(word))))
     .sort();
   const isLong = (file: string): boolean => /^(spine|memory|cli)\W|outage|least-rights|leader/.test(file);
-  return [...files.filter(isLong), ...files.filter((file) => !isLong(file))].map((file) => path.join(tests, file));
+  return [...files.filter(isLong), ...files.filter((file) => !isLong(file))]
+    .map((file) => path.join(tests, file))
+    .toSorted((a, b) => Number(isHeavy(b)) - Number(isHeavy(a)));
 }
 
 interface TestRun {
@@ -111,12 +117,17 @@ interface TestRun {
   readonly signal: AbortSignal;
 }
 
-/** `jobs` files at a time, each a process. One line for a file that passes; everything that a file said when it fails. */
+/** `jobs` files at a time, `heavyJobs` heavy ones among them, each a process. One line for a file that passes; everything that a file said when it fails. */
 async function runFiles(run: TestRun): Promise<Count> {
   const waiting = [...run.files];
   const sum = { passed: 0, failed: 0 };
-  const work = async (): Promise<void> => {
-    for (let file = waiting.shift(); file !== undefined && !run.signal.aborted; file = waiting.shift()) {
+  const next = (mayBeHeavy: boolean): string | undefined => {
+    const index = mayBeHeavy ? 0 : waiting.findIndex((file) => !isHeavy(file));
+    return index < 0 ? undefined : waiting.splice(index, 1)[0];
+  };
+  const work = async (_: unknown, place: number): Promise<void> => {
+    const mayBeHeavy = place < heavyJobs;
+    for (let file = next(mayBeHeavy); file !== undefined && !run.signal.aborted; file = next(mayBeHeavy)) {
       const { passed, failed } = await runFile(file, run);
       sum.passed += passed;
       sum.failed += failed;

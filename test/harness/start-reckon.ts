@@ -58,7 +58,7 @@ export interface RunningReckon {
 }
 
 const compiled = path.join(import.meta.dirname, '..', '..');
-const startLimitMs = 90_000;
+const startLimitMs = 150_000;
 const stopLimitMs = 40_000;
 const kubectlLimitMs = 60_000;
 const pollMs = 50;
@@ -119,7 +119,7 @@ export async function startReckon(t: Teardown, options: StartReckonOptions = {})
       process.kill(pid, signal);
       return pid;
     },
-    async restarted(name, before, timeoutMs = 30_000) {
+    async restarted(name, before, timeoutMs = 60_000) {
       const untilMs = Date.now() + timeoutMs;
       for (;;) {
         const pid = await pidOf(home, name);

@@ -1,7 +1,7 @@
 /** Waits for what comes by itself: asks again until the answer is neither undefined nor false, and rejects with what was seen last. */
 import { setTimeout as sleep } from 'node:timers/promises';
 
-const LIMIT_MS = 40_000;
+const LIMIT_MS = 90_000;
 const POLL_MS = 100;
 
 export async function until<T>(

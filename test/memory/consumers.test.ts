@@ -15,7 +15,7 @@ import type { Json } from '../api-server/api.ts';
 import { startReckon, type RunningReckon } from '../harness/start-reckon.ts';
 import { configMap, consumerOf, names, stageOf } from './consumer-stage.ts';
 
-t.setTimeout(240_000);
+t.setTimeout(600_000);
 
 const main = path.join(import.meta.dirname, '..', '..', 'cli', 'main.js');
 const root = process.env['RECKON_ROOT'] ?? process.cwd();

@@ -5,7 +5,7 @@ import t, { type Test } from 'tap';
 import { trim } from '../../event-log/trim.ts';
 import { configMap, startApi, type Api, type Json } from '../api-server/api.ts';
 
-t.setTimeout(240_000);
+t.setTimeout(600_000);
 
 interface Sent {
   readonly event: string;

@@ -11,7 +11,7 @@ import type { ApiObject } from '../../sdk/index.ts';
 import { until } from '../harness/until.ts';
 import { startCluster } from '../sdk/cluster.ts';
 
-t.setTimeout(180_000);
+t.setTimeout(600_000);
 
 const main = path.join(import.meta.dirname, '..', '..', 'cli', 'main.js');
 const CONFIG_MAPS = { group: '', version: 'v1', resource: 'configmaps' };

@@ -14,7 +14,7 @@ import { configMap, deployment, pod, type Api, type Json } from '../api-server/a
 import type { Servers } from '../harness/servers.ts';
 import { startWithPast } from './stage.ts';
 
-t.setTimeout(240_000);
+t.setTimeout(600_000);
 
 const root = process.env['RECKON_ROOT'] ?? process.cwd();
 const main = path.join(import.meta.dirname, '..', '..', 'cli', 'main.js');

@@ -11,7 +11,7 @@ import { LogWorld } from '../../sdk/log-world.ts';
 import { configMap, deployment, pod, type Answer, type Api, type Json } from '../api-server/api.ts';
 import { startWithPast } from './stage.ts';
 
-t.setTimeout(120_000);
+t.setTimeout(600_000);
 
 const main = path.join(import.meta.dirname, '..', '..', 'cli', 'main.js');
 const ROOT = '/apis/log.reckon.dev/v1';

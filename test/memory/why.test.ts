@@ -16,7 +16,7 @@ import { startReckon, type RunningReckon } from '../harness/start-reckon.ts';
 import { askWhy } from './ask-why.ts';
 import { FAULTS } from './scripted-faults.ts';
 
-t.setTimeout(240_000);
+t.setTimeout(600_000);
 
 const main = path.join(import.meta.dirname, '..', '..', 'cli', 'main.js');
 const root = process.env['RECKON_ROOT'] ?? process.cwd();

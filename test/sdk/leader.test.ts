@@ -11,7 +11,7 @@ import { HttpClient, readKubeconfig } from '../../sdk/index.ts';
 import { Leader } from '../../sdk/leader.ts';
 import { eventually, startCluster } from './cluster.ts';
 
-t.setTimeout(180_000);
+t.setTimeout(600_000);
 
 const CONFIG_MAPS = { group: '', version: 'v1', resource: 'configmaps' };
 const LEASES = { group: 'coordination.k8s.io', version: 'v1', resource: 'leases' };

@@ -22,7 +22,7 @@ import { EventRecorder } from '../../sdk/events.ts';
 import { eventually, PODS, startCluster } from './cluster.ts';
 import { startCuttingProxy } from './cutting-proxy.ts';
 
-t.setTimeout(180_000);
+t.setTimeout(600_000);
 
 const CONFIG_MAPS = { group: '', version: 'v1', resource: 'configmaps' };
 const REPLICA_SETS = { group: 'apps', version: 'v1', resource: 'replicasets' };

@@ -51,7 +51,7 @@ export interface UntilOptions {
   readonly everyMs?: number;
 }
 
-const defaultUntilMs = 40_000;
+const defaultUntilMs = 90_000;
 const defaultPollMs = 150;
 
 /** Asks again until the answer is neither undefined nor false; rejects with what was seen last. */

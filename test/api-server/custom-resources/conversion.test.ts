@@ -10,7 +10,7 @@ import { CRDS, establish, runOn, until } from './custom-cluster.ts';
 import { crd, GROUP, object, version } from './custom-kinds.ts';
 import { reviewOf, startWebhook, type Misbehaviour } from './webhook.ts';
 
-t.setTimeout(240_000);
+t.setTimeout(600_000);
 
 const { api } = await startWithPast(t);
 await runOn(t, api, [definitions]);

@@ -13,7 +13,7 @@ import { configMap, type Json } from '../api.ts';
 import { conditionOf, CRDS, establish, runOn, until } from './custom-cluster.ts';
 import { crd, GROUP, object, version } from './custom-kinds.ts';
 
-t.setTimeout(240_000);
+t.setTimeout(600_000);
 
 const { api, servers } = await startWithPast(t);
 await runOn(t, api, [definitions, garbageCollector, namespaces]);

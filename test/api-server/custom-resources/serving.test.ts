@@ -5,7 +5,7 @@ import t from 'tap';
 import { conditionOf, CRDS, establish, established, startCustomApi, until } from './custom-cluster.ts';
 import { crd, GROUP, object, version } from './custom-kinds.ts';
 
-t.setTimeout(240_000);
+t.setTimeout(600_000);
 
 const api = await startCustomApi(t);
 const other = await api.another();

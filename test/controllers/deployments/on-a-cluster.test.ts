@@ -9,7 +9,7 @@ import { controller as replicasets } from '../../../controllers/replicasets/inde
 import type { ApiObject } from '../../../sdk/index.ts';
 import { eventually, PODS, setPodReady, startCluster } from '../../sdk/cluster.ts';
 
-t.setTimeout(180_000);
+t.setTimeout(600_000);
 
 const DEPLOYMENTS = { group: 'apps', version: 'v1', resource: 'deployments' };
 const REPLICA_SETS = { group: 'apps', version: 'v1', resource: 'replicasets' };

@@ -6,7 +6,7 @@ import t from 'tap';
 import { allowance, wantedReplicas } from '../../../controllers/deployments/surge.ts';
 import { SimulatedRollout } from './simulated-rollout.ts';
 
-t.setTimeout(180_000);
+t.setTimeout(600_000);
 
 const RUNS = { numRuns: Number(process.env['RECKON_PROPERTY_RUNS'] ?? 150) };
 

@@ -15,7 +15,7 @@ import { serverAddresses } from '../../harness/servers.ts';
 import { BUSYBOX_IMAGE, ensureBusyboxImage } from '../../runtime/busybox-image.ts';
 import { OneNode } from './one-node.ts';
 
-t.setTimeout(240_000);
+t.setTimeout(600_000);
 const { dockerHost, busybox } = await serverAddresses();
 const docker = new DockerRuntime({ socketPath: new URL(dockerHost).pathname });
 await ensureBusyboxImage(docker, busybox);

@@ -262,7 +262,7 @@ export class OneNode {
   async until<T>(
     what: string,
     read: () => T | undefined | false | Promise<T | undefined | false>,
-    timeoutMs = 20_000,
+    timeoutMs = 60_000,
   ): Promise<T> {
     const end = Date.now() + timeoutMs;
     for (;;) {

@@ -15,7 +15,7 @@ import { serverAddresses } from '../../harness/servers.ts';
 import { BUSYBOX_IMAGE, ensureBusyboxImage } from '../../runtime/busybox-image.ts';
 import { OneNode } from './one-node.ts';
 
-t.setTimeout(240_000);
+t.setTimeout(600_000);
 // Most of it is waiting.
 t.jobs = 4;
 /** tap keeps its notes in the options: each test needs its own. */
