@@ -58,7 +58,7 @@ t.test('the example comes up, answers, and is found again by the next start', as
 
   const startedMs = Date.now();
   await reckon.start();
-  t.ok(Date.now() - startedMs < 20_000, `the second start took ${Date.now() - startedMs} ms`);
+  t.ok(Date.now() - startedMs < 60_000, `the second start took ${Date.now() - startedMs} ms`);
   t.match(reckon.output(), /Visit \d+ of those that the volume remembers/);
   t.match(await reckon.kubectl('get deployment hello'), /3\/3/);
   t.strictSame(await containers(reckon), before, 'none was restarted or replaced');

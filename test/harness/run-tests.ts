@@ -6,8 +6,10 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { readdirSync } from 'node:fs';
 import { createRequire } from 'node:module';
+import { availableParallelism, loadavg } from 'node:os';
 import path from 'node:path';
 import { createInterface } from 'node:readline';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { SetUpError } from '../../cli/set-up/requirement.ts';
 import { startTestServers } from './test-servers.ts';
 
@@ -15,6 +17,9 @@ const root = process.env['RECKON_ROOT'] ?? process.cwd();
 const tests = path.join(root, 'dist', 'test');
 /** More than a small machine has cores: most files wait for most of their time. */
 const jobs = 3;
+/** Beside the first one a file begins only while no more than this, for each core, want to run: on a slow machine several would only hold each other up until their time is over. */
+const calmLoad = 3;
+const calmLookMs = 1_000;
 /** Of those that run containers, which keep a core busy each: with more at a time, they would all only wait longer. */
 const heavyJobs = 2;
 const isHeavy = (file: string): boolean =>
@@ -110,6 +115,8 @@ function testFiles(wanted: readonly string[]): readonly string[] {
     .toSorted((a, b) => Number(isHeavy(b)) - Number(isHeavy(a)));
 }
 
+const isCalm = (): boolean => (loadavg()[0] ?? 0) <= calmLoad * availableParallelism();
+
 interface TestRun {
   readonly files: readonly string[];
   readonly jobs: number;
@@ -127,7 +134,10 @@ async function runFiles(run: TestRun): Promise<Count> {
   };
   const work = async (_: unknown, place: number): Promise<void> => {
     const mayBeHeavy = place < heavyJobs;
-    for (let file = next(mayBeHeavy); file !== undefined && !run.signal.aborted; file = next(mayBeHeavy)) {
+    for (;;) {
+      while (place > 0 && waiting.length > 0 && !isCalm() && !run.signal.aborted) await sleep(calmLookMs);
+      const file = next(mayBeHeavy);
+      if (file === undefined || run.signal.aborted) return;
       const { passed, failed } = await runFile(file, run);
       sum.passed += passed;
       sum.failed += failed;

@@ -7,6 +7,8 @@ import type { Json } from '../api-server/api.ts';
 import type { Teardown } from '../harness/servers.ts';
 import type { RunningReckon } from '../harness/start-reckon.ts';
 
+/** Long where all cores are busy. */
+const CONNECT_MS = 60_000;
 const main = path.join(import.meta.dirname, '..', '..', 'cli', 'main.js');
 
 export interface Stage {
@@ -35,6 +37,7 @@ export async function consumerOf(t: Teardown, stage: Stage, name: string, namesp
     servers: stage.servers,
     authenticator: credsAuthenticator(credentials),
     inboxPrefix: `_INBOX_${durable}`,
+    timeout: CONNECT_MS,
     maxReconnectAttempts: -1,
     reconnectTimeWait: 200,
     noAsyncTraces: true,

@@ -29,12 +29,16 @@ try {
   for (let round = 1; round <= rounds && failed === 0; round++) {
     const delayMs = Math.floor(random() * longestRunMs);
     const outageMs = shortestOutageMs + Math.floor(random() * (longestOutageMs - shortestOutageMs));
-    const { faults, testimony } = await disturbRollout(space, async () => {
-      await sleep(delayMs);
-      await engine.kill();
-      await sleep(outageMs);
-      await engine.start();
-    });
+    const { faults, testimony } = await disturbRollout(
+      space,
+      async () => {
+        await sleep(delayMs);
+        await engine.kill();
+        await sleep(outageMs);
+        await engine.start();
+      },
+      { engineForgets: true },
+    );
     const seen = `available ≥ ${testimony.fewestAvailable}, ${testimony.containersStarted} containers started`;
     process.stdout.write(
       `${faults.length === 0 ? 'held' : 'FAILED'}  round ${round}: killed after ${delayMs} ms, for ${outageMs} ms; ${seen}\n`,

@@ -21,18 +21,22 @@ const nodeReady = async (): Promise<string> => {
 
 for (const signal of ['SIGTERM', 'SIGKILL'] as const) {
   t.test(`an engine that ends by ${signal} in mid-rollout, and whose containers outlive it`, async (t) => {
-    const { faults, testimony, writing } = await disturbRollout(space, async () => {
-      // Some of the new pods are there, and some are just being made.
-      await until('the rollout to be under way', async () => {
-        const pods = await space.list('pods');
-        return new Set(pods.map(({ metadata }) => metadata.labels['pod-template-hash'])).size > 1;
-      });
-      await engine.kill(signal);
-      await until('the node to say that it has no engine', async () => (await nodeReady()) !== 'True');
-      await sleep(outageMs);
-      t.ok((await space.list('pods')).filter(isReady).length >= MINIMUM, 'what cannot be seen is not taken for dead');
-      await engine.start();
-    });
+    const { faults, testimony, writing } = await disturbRollout(
+      space,
+      async () => {
+        // Some of the new pods are there, and some are just being made.
+        await until('the rollout to be under way', async () => {
+          const pods = await space.list('pods');
+          return new Set(pods.map(({ metadata }) => metadata.labels['pod-template-hash'])).size > 1;
+        });
+        await engine.kill(signal);
+        await until('the node to say that it has no engine', async () => (await nodeReady()) !== 'True');
+        await sleep(outageMs);
+        t.ok((await space.list('pods')).filter(isReady).length >= MINIMUM, 'what cannot be seen is not taken for dead');
+        await engine.start();
+      },
+      { engineForgets: signal === 'SIGKILL' },
+    );
     await until('the old pods to be gone', async () => (await space.list('pods')).length === REPLICAS);
     t.same(faults, [], 'it converges, never below the minimum, and no slot has two containers');
     t.ok(testimony.engineSamples > 0 && writing.acknowledged > 0, 'somebody looked');

@@ -5,7 +5,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { deployment, idle, serve } from './manifests.ts';
 import { isReady, until, type Space } from './stage.ts';
-import { leftovers, Witness, type Testimony } from './witness.ts';
+import { leftovers, Witness, type Testimony, type WitnessOptions } from './witness.ts';
 import { Writer, type WriterReport } from './writers.ts';
 
 /** Every process of an instance but the supervisor. */
@@ -45,7 +45,7 @@ export interface FaultReport {
 export async function disturbRollout(
   space: Space,
   disturb: () => Promise<void>,
-  options: { containersDie?: boolean; minimum?: number } = {},
+  options: Partial<Pick<WitnessOptions, 'containersDie' | 'engineForgets' | 'minimum'>> = {},
 ): Promise<FaultReport> {
   const witness = new Witness({ space, app: 'web', minimum: MINIMUM, ...options });
   const writer = new Writer(space, `written-${Date.now()}`);

@@ -13,6 +13,8 @@ export interface WitnessOptions {
   readonly minimum: number;
   /** The containers themselves may be killed: then their number says nothing. */
   readonly containersDie?: boolean;
+  /** An engine that is killed may forget that it has just started a container: that one is thrown away, and its attempt made anew. Two at a time are a fault all the same. */
+  readonly engineForgets?: boolean;
 }
 
 export interface Testimony {
@@ -148,7 +150,7 @@ export class Witness {
       '/',
     );
     const ids = this.#idsOfAttempt.get(attempt) ?? new Set();
-    if (!ids.has(id) && ids.size > 0)
+    if (!ids.has(id) && ids.size > 0 && this.#options.engineForgets !== true)
       this.#fault(`attempt ${attempt} of ${labels['reckon.dev/pod-name']} has a second container`);
     this.#idsOfAttempt.set(attempt, ids.add(id));
   }
