@@ -1,6 +1,7 @@
 #!/usr/bin/env node
 /** The `reckon` command: reads the words, and hands over to one file a verb. */
 import { parseArgs } from 'node:util';
+import { setFlagsFromString } from 'node:v8';
 import type { PortName } from './instance.ts';
 import { SetUpError } from './set-up/requirement.ts';
 import { METRICS_ADDRESS } from '../sdk/metrics-address.ts';
@@ -249,6 +250,9 @@ function reportToSupervisor(error: unknown): void {
 }
 
 process.setSourceMapsEnabled(true);
+// Most of what our processes run, they run a few hundred times in a while: V8 spends more on optimizing it than that ever gives back. Optimizing seven times later than by default takes 15 % of the processor time off a rollout; what a
+// loaded server runs is optimized all the same.
+setFlagsFromString('--interrupt-budget=500000');
 try {
   process.exitCode = await main(process.argv.slice(2));
   // What is done is done: an idle connection must not hold the process.
