@@ -18,7 +18,7 @@ const tests = path.join(root, 'dist', 'test');
 /** More than a small machine has cores: most files wait for most of their time. */
 const jobs = 3;
 /** Beside the first one a file begins only while no more than this, for each core, want to run: on a slow machine several would only hold each other up until their time is over. */
-const calmLoad = 3;
+const calmLoad = 4;
 const calmLookMs = 1_000;
 /** Of those that run containers, which keep a core busy each: with more at a time, they would all only wait longer. */
 const heavyJobs = 2;
