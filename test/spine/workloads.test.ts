@@ -95,7 +95,11 @@ t.test('an image that is not there: the reason is shown and the old pods stay', 
   t.match(broken.status.containerStatuses[0].state.waiting.message, /Back-off pulling image "127.0.0.1:1\/nowhere:1"/);
   t.match(await space.kubectl('get pods'), /0\/1\s+ImagePullBackOff/);
   const logs = await space.tryKubectl(['logs', broken.metadata.name]);
-  t.match(logs.stderr, /container "main" in pod "web-.*" is waiting to start: trying and failing to pull image/);
+  // The one while it waits, the other right after it has tried again.
+  t.match(
+    logs.stderr,
+    /container "main" in pod "web-.*" is waiting to start: (trying and failing to pull image|image can't be pulled)/,
+  );
   t.match(
     await space.kubectl(['describe', 'pod', broken.metadata.name]),
     /BackOff .* kubelet .* Back-off pulling image/,
