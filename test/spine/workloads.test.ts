@@ -93,7 +93,7 @@ t.test('an image that is not there: the reason is shown and the old pods stay', 
     (await space.list('pods')).find((one) => space.waitingReason(one) === 'ImagePullBackOff'),
   );
   t.match(broken.status.containerStatuses[0].state.waiting.message, /Back-off pulling image "127.0.0.1:1\/nowhere:1"/);
-  t.match(await space.kubectl('get pods'), /0\/1\s+ImagePullBackOff/);
+  t.match(await space.kubectl('get pods'), /0\/1\s+(ImagePullBackOff|ErrImagePull)/);
   const logs = await space.tryKubectl(['logs', broken.metadata.name]);
   // The one while it waits, the other right after it has tried again.
   t.match(
