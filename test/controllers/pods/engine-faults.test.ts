@@ -59,7 +59,8 @@ t.test('an engine that hangs over one container', aside(), async (t) => {
   });
   await node.start();
   // One that is under way when the engine begins to hang is out of time like any other.
-  const probe = { exec: { command: ['true'] }, periodSeconds: 1, failureThreshold: 2 };
+  // Three seconds: on a slow machine an exec takes more than the one of the default, and the container would be started again before.
+  const probe = { exec: { command: ['true'] }, periodSeconds: 1, timeoutSeconds: 3, failureThreshold: 2 };
   node.run('stuck', { containers: [main({ readinessProbe: probe, livenessProbe: probe })] });
   node.run('other', { containers: [main()] });
   await node.ready('stuck');
