@@ -8,7 +8,8 @@ import { sendJson } from '../respond.ts';
 import { decode, entryId } from '../store/entry.ts';
 import { MEMORY_API_VERSION } from './history.ts';
 
-interface Following {
+/** As it stands in the answer, and as `reckon status` reads it. */
+export interface Following {
   readonly name: string;
   /** Which of several processes of that name. */
   readonly process: string;

@@ -1,22 +1,11 @@
 /** `reckon status`: how far each follower of the log has come. */
+import type { Following } from '../../api-server/memory/status.ts';
 import { columns } from './terminal.ts';
 import type { Verb } from './verb.ts';
 
 export interface ClusterStatus {
   readonly revision: number;
   readonly followers: readonly Following[];
-}
-
-export interface Following {
-  readonly name: string;
-  readonly process: string;
-  readonly role?: 'leads' | 'standby';
-  readonly seen: number;
-  readonly done?: number;
-  readonly lag: number;
-  readonly failing?: number;
-  readonly unreachable?: true;
-  readonly fault?: string;
 }
 
 export const STATUS = '/apis/log.reckon.dev/v1/status';

@@ -1,6 +1,7 @@
 /** `reckon wait`: until followers of the log have dealt with everything up to a revision, such as the one that a write was answered with. */
 import { setTimeout as sleep } from 'node:timers/promises';
-import { keysFail, STATUS, type ClusterStatus, type Following } from './status.ts';
+import type { Following } from '../../api-server/memory/status.ts';
+import { keysFail, STATUS, type ClusterStatus } from './status.ts';
 import type { Verb } from './verb.ts';
 import { UsageError } from './words.ts';
 
