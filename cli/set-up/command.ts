@@ -34,7 +34,6 @@ export function runCommand(
     const child = spawn(command, args, {
       env: { ...process.env, ...options.environment },
       stdio: [options.input === undefined ? 'ignore' : 'pipe', 'pipe', 'pipe'],
-      timeout: options.timeoutMs ?? defaultTimeoutMs,
       ...(options.cwd === undefined ? {} : { cwd: options.cwd }),
     });
     let stdout = '';
@@ -44,14 +43,15 @@ export function runCommand(
     child.stdin?.on('error', () => undefined);
     child.stdin?.end(options.input);
     const ticking = setInterval(() => options.onTick?.(Math.round((Date.now() - startedMs) / 1000)), tickMs);
-    child.on('error', (error) => {
+    // Not the `timeout` of spawn: that one stays, and keeps this process, when there is no such program.
+    const ending = setTimeout(() => child.kill(), options.timeoutMs ?? defaultTimeoutMs);
+    const end = (result: CommandResult): void => {
       clearInterval(ticking);
-      resolve({ code: 127, stdout, stderr: `${stderr}${error.message}` });
-    });
-    child.on('close', (code) => {
-      clearInterval(ticking);
-      resolve({ code: code ?? 1, stdout, stderr });
-    });
+      clearTimeout(ending);
+      resolve(result);
+    };
+    child.on('error', (error) => end({ code: 127, stdout, stderr: `${stderr}${error.message}` }));
+    child.on('close', (code) => end({ code: code ?? 1, stdout, stderr }));
   });
 }
 
