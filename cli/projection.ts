@@ -1,9 +1,47 @@
-/** `reckon projection rebuild`: projects the log anew, showing how far it is. */
+/** The projection, as a process of its own and anew from the log. */
+import type { Logger } from 'pino';
 import { openLogReader } from '../event-log/jetstream.ts';
 import { createLogger } from '../sdk/logger.ts';
+import { meterPlace } from '../sdk/metrics.ts';
+import { runProjection } from '../state/projection.ts';
 import { rebuildProjection } from '../state/rebuild.ts';
-import { databaseUrl, homeFolder, loadInstance, natsUrl } from './instance.ts';
+import { databaseUrl, homeFolder, loadInstance, natsUrl, type Instance } from './instance.ts';
+import { projectionName } from './start/processes.ts';
+import type { Stoppable } from './until-told.ts';
 
+export async function startProjection(instance: Instance, parent: Logger): Promise<Stoppable> {
+  const logger = parent.child({ controller: projectionName });
+  const log = await openLogReader({
+    url: natsUrl(instance, 'reader'),
+    stream: 'log',
+    logger,
+    clientName: 'reckon projection',
+  });
+  const ending = new AbortController();
+  let position: number | undefined;
+  const forget = meterPlace({
+    controllers: [projectionName],
+    position: () => position,
+    lag: async () => (position === undefined ? undefined : Math.max(0, (await log.lastSequence()) - position)),
+  });
+  const running = runProjection({
+    databaseUrl: databaseUrl(instance, 'projection'),
+    log,
+    signal: ending.signal,
+    logger,
+    onPosition: (now) => (position = now),
+  });
+  return {
+    async stop() {
+      forget();
+      ending.abort();
+      await running;
+      await log.close();
+    },
+  };
+}
+
+/** `reckon projection rebuild`: projects the log anew, showing how far it is. */
 export async function rebuild(): Promise<void> {
   const instance = await loadInstance(homeFolder());
   const logger = createLogger({ name: 'projection', level: 'warn' });

@@ -6,14 +6,11 @@ import { existsSync } from 'node:fs';
 import path from 'node:path';
 import { pathToFileURL } from 'node:url';
 import type { Logger } from 'pino';
-import { openLogReader } from '../event-log/jetstream.ts';
 import type { Controller } from '../sdk/controller.ts';
 import { createLogger } from '../sdk/logger.ts';
-import { meterPlace } from '../sdk/metrics.ts';
 import { METRICS_ADDRESS } from '../sdk/metrics-address.ts';
 import { serveMetrics } from '../sdk/metrics-server.ts';
 import { runControllers } from '../sdk/run.ts';
-import { runProjection } from '../state/projection.ts';
 import { levelFromEnvironment } from './api-server.ts';
 import {
   adminIdentity,
@@ -28,7 +25,7 @@ import {
   type InstanceSettings,
   type TlsFiles,
 } from './instance.ts';
-import { controllerNames, projectionName } from './start/processes.ts';
+import { controllerNames, isModule, projectionName } from './start/processes.ts';
 import { runUntilTold, type Stoppable } from './until-told.ts';
 
 /** What `start` is given. */
@@ -71,7 +68,7 @@ export async function runNamed(
     names.filter((name) => name !== projectionName).map((name) => load(name, instance)),
   );
   const running = await Promise.all([
-    ...(names.includes(projectionName) ? [startProjection(instance, logger)] : []),
+    ...(names.includes(projectionName) ? [projection(instance, logger)] : []),
     ...modules.flatMap((loaded) => (loaded.module.start === undefined ? [] : [startOne(loaded, instance, logger)])),
     ...runTogether(
       modules.filter(({ module }) => module.start === undefined),
@@ -81,6 +78,10 @@ export async function runNamed(
   ]);
   await runUntilTold({ stop: async () => void (await Promise.all(running.map((one) => one.stop()))) }, logger);
 }
+
+/** Brought along by nobody who does not run it: what speaks to PostgreSQL is half of what a process takes to start. */
+const projection = async (instance: Instance, logger: Logger): Promise<Stoppable> =>
+  (await import('./projection.ts')).startProjection(instance, logger);
 
 interface Loaded {
   readonly name: string;
@@ -140,7 +141,7 @@ function runTogether(modules: readonly Loaded[], instance: Instance, logger: Log
 }
 
 function modulePath(name: string): string {
-  if (/[./\\]/.test(name)) {
+  if (isModule(name)) {
     const file = path.resolve(name);
     if (!existsSync(file)) throw new Error(`There is no ${file}.`);
     return file;
@@ -149,36 +150,4 @@ function modulePath(name: string): string {
   if (!existsSync(file))
     throw new Error(`There is no controller ${name}. There are: ${[projectionName, ...controllerNames()].join(', ')}.`);
   return file;
-}
-
-async function startProjection(instance: Instance, parent: Logger): Promise<Stoppable> {
-  const logger = parent.child({ controller: projectionName });
-  const log = await openLogReader({
-    url: natsUrl(instance, 'reader'),
-    stream: 'log',
-    logger,
-    clientName: 'reckon projection',
-  });
-  const ending = new AbortController();
-  let position: number | undefined;
-  const forget = meterPlace({
-    controllers: [projectionName],
-    position: () => position,
-    lag: async () => (position === undefined ? undefined : Math.max(0, (await log.lastSequence()) - position)),
-  });
-  const running = runProjection({
-    databaseUrl: databaseUrl(instance, 'projection'),
-    log,
-    signal: ending.signal,
-    logger,
-    onPosition: (now) => (position = now),
-  });
-  return {
-    async stop() {
-      forget();
-      ending.abort();
-      await running;
-      await log.close();
-    },
-  };
 }

@@ -170,10 +170,11 @@ export function stillSays(jwt: string, { name, rights }: Pick<NewUser, 'name' | 
   }
 }
 
-/** The name in a user's JWT; undefined for anything else. */
+/** The name in a user's JWT, whoever signed it (to verify that takes longer than to connect); undefined for anything else. */
 export function userName(jwt: string): string | undefined {
   try {
-    return decode<User>(jwt).name;
+    const { name } = JSON.parse(Buffer.from(jwt.split('.')[1] ?? '', 'base64url').toString()) as { name?: unknown };
+    return typeof name === 'string' ? name : undefined;
   } catch {
     return undefined;
   }

@@ -2,9 +2,10 @@
  * The roles and bindings that every cluster has, and how what stands is brought in line with them at a start: made where they are missing, given what they lack, never robbed of what was added,
  * and left alone where the annotation says so. Called by `bootstrap.ts`. https://kubernetes.io/docs/reference/access-authn-authz/rbac/#auto-reconciliation
  */
-import { existsSync, readFileSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import path from 'node:path';
 import { isDeepStrictEqual } from 'node:util';
+import { packageRoot } from '../../api-schemas/registry.ts';
 import type { ApiObject } from '../../api-schemas/schema.ts';
 import type { PolicyRule } from '../../api-schemas/types/rbac-v1.ts';
 import { OWN_ROLES } from './own-roles.ts';
@@ -15,18 +16,7 @@ const AUTO_UPDATE = 'rbac.authorization.kubernetes.io/autoupdate';
 
 /** Kubernetes' own (`default-roles.json`, facts of the API) and those of our processes. */
 export function defaultRoles(): readonly ApiObject[] {
-  return [...(JSON.parse(readFileSync(locate(), 'utf8')) as ApiObject[]), ...OWN_ROLES];
-}
-
-/** The compiled program is a folder below the sources. */
-function locate(): string {
-  let folder = import.meta.dirname;
-  while (!existsSync(path.join(folder, FILE))) {
-    const parent = path.dirname(folder);
-    if (parent === folder) throw new Error(`no ${FILE} above ${import.meta.dirname}`);
-    folder = parent;
-  }
-  return path.join(folder, FILE);
+  return [...(JSON.parse(readFileSync(path.join(packageRoot(), FILE), 'utf8')) as ApiObject[]), ...OWN_ROLES];
 }
 
 /** What stands, with what the default has and it lacks; undefined where there is nothing to add, or nothing may be. */

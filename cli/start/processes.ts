@@ -27,12 +27,21 @@ export interface ChildOptions {
   readonly environment: Readonly<Record<string, string>>;
 }
 
+/** A controller that is a module of the user's own, given as a path. */
+export const isModule = (name: string): boolean => /[./\\]/.test(name);
+
+/** The program in a few large files, which begins sooner; but a module of the user's own imports the SDK in small ones, and there must be one SDK in a process. */
+function programFor([command, ...names]: readonly string[]): string {
+  const form = command === 'run' && names.some(isModule) ? '.' : 'program';
+  return path.join(compiled, form, 'cli', 'main.js');
+}
+
 /** A process of ours: this same program with other words. */
 export function ownProcessSpec(name: string, words: readonly string[], options: ChildOptions): ProcessSpec {
   return {
     name,
     command: process.execPath,
-    args: ['--enable-source-maps', path.join(compiled, 'cli', 'main.js'), ...words],
+    args: ['--enable-source-maps', programFor(words), ...words],
     environment: { ...options.environment, RECKON_HOME: options.instance.home },
     stopSignal: 'SIGTERM',
     channel: true,

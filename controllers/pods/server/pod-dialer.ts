@@ -5,6 +5,7 @@
 import { spawn, type ChildProcess } from 'node:child_process';
 import { connect, Socket } from 'node:net';
 import path from 'node:path';
+import { packageRoot } from '../../../api-schemas/registry.ts';
 import type { Container } from '../../../runtime/container-runtime.ts';
 import type { Logger } from '../../../sdk/logger.ts';
 import type { AgentContext } from '../agent-context.ts';
@@ -12,7 +13,7 @@ import { POD_UID_LABEL, roleOf } from '../labels.ts';
 import type { DialAnswer, DialRequest } from './dial-in-network.ts';
 
 const DIAL_TIMEOUT_MS = 30_000;
-const DIALER = path.join(import.meta.dirname, 'dial-in-network.js');
+const DIALER = path.join(packageRoot(), 'dist', 'controllers', 'pods', 'server', 'dial-in-network.js');
 
 export interface PodPlace {
   readonly namespace: string;
