@@ -3,14 +3,15 @@
  */
 import type { ApiObject, ScalePaths } from '../../api-schemas/schema.ts';
 import { asObject, contentTypeOf, fieldValidationOf, readBody, readObject } from '../body.ts';
-import type { Call, KindSchema } from '../call.ts';
+import { spokenIn, type Call, type KindSchema } from '../call.ts';
+import { parseYaml } from '../codec/yaml.ts';
 import { internal, invalid, methodNotAllowed, staleWrite } from '../errors.ts';
 import { inAskedVersion } from '../custom-resources/presentation.ts';
 import { sendObject, writtenAllTheSame } from '../respond.ts';
 import { fieldValue, selectorText } from '../store/selectors.ts';
 import { decode, type Entry } from '../store/entry.ts';
 import { findAsked } from '../verbs/get.ts';
-import { readPatch } from '../verbs/patch.ts';
+import { applyConfig, readPatch } from '../verbs/patch.ts';
 import { changeObject, checkPlace } from '../verbs/update.ts';
 
 function at(object: ApiObject, path: string): unknown {
@@ -42,6 +43,42 @@ function scaleOf(entry: Entry, paths: ScalePaths): ApiObject {
   };
 }
 
+/** Throws Invalid. */
+function checkReplicas(call: Call, scaleKind: KindSchema, replicas: number): void {
+  if (Number.isSafeInteger(replicas) && replicas >= 0) return;
+  throw invalid({ ...scaleKind, resource: 'scales' }, call.target.name, [
+    {
+      reason: 'FieldValueInvalid',
+      field: 'spec.replicas',
+      message: `Invalid value: ${replicas}: must be greater than or equal to 0`,
+    },
+  ]);
+}
+
+/** What a Scale says of its own about the object: which it is, as of when. */
+const STATED: readonly string[] = ['name', 'namespace', 'uid', 'resourceVersion', 'managedFields'];
+
+/** Server-side apply: who applies a Scale comes to own the replicas of the object, and nothing else of it. */
+async function applyScale(call: Call, scaleKind: KindSchema, paths: ScalePaths): Promise<Entry> {
+  const body = await readBody(call);
+  const read = (): ApiObject => {
+    const validation = fieldValidationOf(call);
+    const undecoded = parseYaml(body, { duplicates: validation !== 'Ignore' });
+    const given = asObject(call, { ...undecoded, definition: scaleKind, validation });
+    const { group, version, kind } = spokenIn(call);
+    const stated = Object.entries(given.metadata).filter(([field]) => STATED.includes(field));
+    const metadata = Object.fromEntries(stated) as unknown as ApiObject['metadata'];
+    const config: ApiObject = { apiVersion: group === '' ? version : `${group}/${version}`, kind, metadata };
+    const replicas = at(given, 'spec.replicas');
+    if (replicas !== undefined) {
+      checkReplicas(call, scaleKind, Number(replicas));
+      set(config, paths.specReplicasPath, Number(replicas));
+    }
+    return config;
+  };
+  return (await applyConfig(call, read)).entry;
+}
+
 export async function scale(call: Call): Promise<void> {
   const { definition, services, target } = call;
   const paths = definition.scale;
@@ -53,6 +90,13 @@ export async function scale(call: Call): Promise<void> {
     sendObject(call, scaleOf(entry, paths));
   };
   if (target.verb === 'get') return answer((await findAsked(call)).entry);
+
+  const answerWritten = async (entry: Entry) => {
+    call.response.setHeader('Reckon-Revision', entry.sequence);
+    await answer(entry).catch((error: unknown) => Promise.reject(writtenAllTheSame(error)));
+  };
+  if (target.verb === 'patch' && contentTypeOf(call) === 'application/apply-patch+yaml')
+    return answerWritten(await applyScale(call, scaleKind, paths));
 
   let propose: (current: ApiObject) => ApiObject;
   if (target.verb === 'update') {
@@ -74,20 +118,12 @@ export async function scale(call: Call): Promise<void> {
       const { resourceVersion } = wanted.metadata;
       if (resourceVersion && resourceVersion !== String(current.sequence)) throw staleWrite(definition, target.name);
       const replicas = Number(fieldValue(wanted, 'spec.replicas') || 0);
-      if (!Number.isSafeInteger(replicas) || replicas < 0)
-        throw invalid({ ...scaleKind, resource: 'scales' }, target.name, [
-          {
-            reason: 'FieldValueInvalid',
-            field: 'spec.replicas',
-            message: `Invalid value: ${replicas}: must be greater than or equal to 0`,
-          },
-        ]);
+      checkReplicas(call, scaleKind, replicas);
       const object = decode(current);
       set(object, paths.specReplicasPath, replicas);
       return object;
     },
     { verb: target.verb, subresource: 'scale' },
   );
-  call.response.setHeader('Reckon-Revision', entry.sequence);
-  await answer(entry).catch((error: unknown) => Promise.reject(writtenAllTheSame(error)));
+  await answerWritten(entry);
 }

@@ -116,15 +116,19 @@ export async function patchObject(
 }
 
 /** Server-side apply: creates what is not there yet. https://kubernetes.io/docs/reference/using-api/server-side-apply/ */
-export async function applyObject(
+export const applyObject = (
   call: Call,
   { value, duplicates }: Pick<Undecoded, 'value' | 'duplicates'>,
   validation: FieldValidation,
-): Promise<Patched> {
+): Promise<Patched> =>
+  applyConfig(call, () => asObject(call, { value, duplicates, definition: spokenIn(call), validation }));
+
+/** The same, of what somebody wants an object of the kind to be. Creates nothing through a subresource. */
+export async function applyConfig(call: Call, read: () => ApiObject): Promise<Patched> {
   const { definition, services, query, target } = call;
   if (!query.get('fieldManager'))
     throw refused(call, 'fieldManager', 'FieldValueRequired', 'Required value: is required for apply patch');
-  const config = asObject(call, { value, duplicates, definition: spokenIn(call), validation });
+  const config = read();
   config.metadata.name ||= target.name;
   checkPlace(call, config);
   const force = isTrue(query.get('force'));
@@ -163,7 +167,11 @@ export async function applyObject(
     return applied.object;
   };
   return {
-    entry: await changeObject(call, propose, { verb: 'apply', managedFields: () => managedFields }),
+    entry: await changeObject(call, propose, {
+      verb: 'apply',
+      managedFields: () => managedFields,
+      ...(target.subresource && { subresource: target.subresource }),
+    }),
     created: false,
   };
 }

@@ -36,6 +36,41 @@ t.test('scale', async (t) => {
   t.equal((await api.get(`${CONFIG_MAPS}/patched/scale`)).status, 404);
 });
 
+t.test('server-side apply of a Scale', async (t) => {
+  await api.post(DEPLOYMENTS, deployment('applied-scale'));
+  const path = `${DEPLOYMENTS}/applied-scale/scale`;
+  const wanted = (replicas: unknown) => ({ apiVersion: 'autoscaling/v1', kind: 'Scale', spec: { replicas } });
+  const apply = (replicas: unknown, query = '') =>
+    api.patch(`${path}?fieldManager=scaler${query}`, 'apply', wanted(replicas));
+  t.match((await apply(3)).body, {
+    code: 409,
+    reason: 'Conflict',
+    details: { causes: [{ reason: 'FieldManagerConflict', field: '.spec.replicas' }] },
+  });
+  t.match((await apply(3, '&force=true')).body, { kind: 'Scale', spec: { replicas: 3 } });
+  const { body: object } = await api.get(`${DEPLOYMENTS}/applied-scale`);
+  t.equal(object.spec.replicas, 3);
+  t.match(
+    object.metadata.managedFields.filter(({ subresource }: { subresource?: string }) => subresource === 'scale'),
+    [{ manager: 'scaler', operation: 'Apply', apiVersion: 'apps/v1', fieldsV1: { 'f:spec': { 'f:replicas': {} } } }],
+  );
+  t.equal((await apply(3)).body.metadata.resourceVersion, object.metadata.resourceVersion, 'twice is once');
+  t.match(
+    (
+      await api.patch(`${DEPLOYMENTS}/applied-scale?fieldManager=owner`, 'apply', {
+        apiVersion: 'apps/v1',
+        kind: 'Deployment',
+        spec: { replicas: 7 },
+      })
+    ).body,
+    { code: 409, message: /conflict with "scaler" with subresource "scale"/ },
+  );
+  t.match((await apply(-1)).body, { code: 422, reason: 'Invalid', details: { kind: 'Scale' } });
+  t.match((await apply('many')).body, { code: 400 });
+  t.match((await api.patch(path, 'apply', wanted(3))).body, { code: 422, message: /fieldManager/ });
+  t.match((await api.patch(`${DEPLOYMENTS}/absent/scale?fieldManager=scaler`, 'apply', wanted(3))).body, { code: 404 });
+});
+
 t.test('binding', async (t) => {
   const { body: made } = await api.post(PODS, pod('tobind'));
   t.equal(made.status.phase, 'Pending');
