@@ -5,7 +5,7 @@
 import type { ApiObject, ResourceDefinition } from '../../api-schemas/schema.ts';
 import type { ObjectKey } from '../../event-log/event-log.ts';
 import type { Call } from '../call.ts';
-import { conflict, tooLarge, type Subject } from '../errors.ts';
+import { conflict, notFound, tooLarge, type Subject } from '../errors.ts';
 import { MAX_DIFFERENCES } from '../memory/area-diff.ts';
 import { changesBetween, type FieldChange } from '../memory/field-changes.ts';
 import { mayRead } from '../memory/may-read.ts';
@@ -50,7 +50,7 @@ interface Candidate {
 
 type Judgement = PlanItem | { readonly why: string } | 'same' | 'left';
 
-/** `revision` and `newest` stand at the end of transactions, and both are recorded. */
+/** `revision` and `newest` stand at the end of transactions, and both are recorded. Throws NotFound where what is named stood neither then nor now. */
 export async function planOf(
   call: Call,
   past: Past,
@@ -66,6 +66,7 @@ export async function planOf(
     throw tooLarge(
       `more than ${MAX_DIFFERENCES} objects differ from that moment; restore one namespace, or one kind, at a time`,
     );
+  if (!found.some(({ key }) => isWithin(scope, key))) requireStanding(call, scope);
   const items: PlanItem[] = [];
   const cannot: { kind: string; key: ObjectKey; why: string }[] = [];
   let leftToControllers = 0;
@@ -91,6 +92,17 @@ export async function planOf(
   // What is in a namespace goes with it.
   const own = items.filter(({ key }) => !going.includes(key.namespace) && !closing.has(key.namespace));
   return { items: inOrder(own), cannot, leftToControllers };
+}
+
+/** For a scope in which nothing differs: a name that nothing has, or had, is a mistake. */
+function requireStanding({ services }: Call, { namespace, definition, name }: Scope): void {
+  const named = name !== undefined && definition;
+  const subject = named || services.registry.byResource('', 'v1', 'namespaces');
+  const key = named
+    ? { namespace: definition.namespaced ? (namespace ?? '') : '', name }
+    : { namespace: '', name: namespace ?? '' };
+  if (key.name === '' || !subject || services.store.cache(subject).get(entryId(key))) return;
+  throw notFound(subject, key.name);
 }
 
 /** Nothing can be made in them. */

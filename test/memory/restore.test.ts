@@ -233,6 +233,12 @@ t.test('what was comes back', async (t) => {
       [{ to: from, object: { apiVersion: 'v1', kind: 'Event' }, namespace: 'shop' }, 400, /not kept in the history/],
       [{ to: from, object: { apiVersion: 'v1', kind: 'Secret', name: 'key' } }, 400, /namespace: Required/],
       [{ to: from, cluster: true, dryrun: true }, 400, /unknown field "dryrun"/],
+      [{ to: from, namespace: 'shopp' }, 404, /namespaces "shopp" not found/],
+      [
+        { to: from, namespace: 'shop', object: { apiVersion: 'v1', kind: 'Secret', name: 'kye' } },
+        404,
+        /secrets "kye" not found/,
+      ],
     ] as const) {
       const answer = await restore(api, body);
       t.equal(answer.status, status, answer.text);
