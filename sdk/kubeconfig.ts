@@ -129,17 +129,27 @@ function find(config: Kubeconfig, list: 'clusters' | 'users' | 'contexts', name:
 
 const placed = (file: string, named: string): string => path.resolve(path.dirname(file), named);
 
-function bytes({ entry, file }: Placed, field: string): Buffer | undefined {
-  const embedded = entry[`${field}-data`];
-  if (typeof embedded === 'string') return Buffer.from(embedded, 'base64');
-  const named = entry[field];
-  return typeof named === 'string' ? readFileSync(placed(file, named)) : undefined;
+/** What stands in the file that a field names. */
+function named({ entry, file }: Placed, field: string): Buffer | undefined {
+  const name = entry[field];
+  if (typeof name !== 'string') return undefined;
+  try {
+    return readFileSync(placed(file, name));
+  } catch (cause) {
+    throw new Error(`${file}: ${field} cannot be read: ${cause instanceof Error ? cause.message : String(cause)}`, {
+      cause,
+    });
+  }
 }
 
-function tokenOf({ entry, file }: Placed): string | undefined {
-  if (typeof entry['token'] === 'string') return entry['token'];
-  const named = entry['tokenFile'];
-  return typeof named === 'string' ? readFileSync(placed(file, named), 'utf8').trim() : undefined;
+function bytes(place: Placed, field: string): Buffer | undefined {
+  const embedded = place.entry[`${field}-data`];
+  return typeof embedded === 'string' ? Buffer.from(embedded, 'base64') : named(place, field);
+}
+
+function tokenOf(place: Placed): string | undefined {
+  const { token } = place.entry;
+  return typeof token === 'string' ? token : named(place, 'tokenFile')?.toString('utf8').trim();
 }
 
 const textsOf = (value: unknown): readonly string[] =>
