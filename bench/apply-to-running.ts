@@ -128,8 +128,12 @@ async function throughSwarm(dockerHost: string, docker: Docker, round: number): 
   return seconds;
 }
 
-/** Alone in a swarm of its own. */
+/** Alone in a swarm of its own, which leaves nothing on the machine. */
 async function startSwarm(docker: Docker): Promise<void> {
+  teardown.teardown(async () => {
+    await docker.swarmLeave({ force: true });
+    await docker.getNetwork('docker_gwbridge').remove();
+  });
   await docker.swarmInit({ ListenAddr: '127.0.0.1:2377', AdvertiseAddr: '127.0.0.1' });
   await docker.createNetwork({ Name: swarmNetwork, Driver: 'bridge', Scope: 'swarm' } as Docker.NetworkCreateOptions);
 }

@@ -31,7 +31,8 @@ export async function startPrivateEngine(t: Teardown, options: { liveRestore: bo
   const containerd = await startContainerd(folder);
   const flags = [
     ...['--host', host, '--data-root', `${folder}/data`, '--exec-root', `${folder}/exec`],
-    ...['--pidfile', `${folder}/docker.pid`, '--bridge', 'none', '--iptables=false'],
+    // It shares docker0, on which nothing of it runs: with `--bridge none` dockerd would remove that of the machine's engine.
+    ...['--pidfile', `${folder}/docker.pid`, '--iptables=false'],
     ...['--containerd', containerd.address],
   ];
   let child: ChildProcess | undefined;
