@@ -1,6 +1,6 @@
 /**
  * The tests that have properties, each property many times more often than in `npm test`, from one seed: laws of patches and of server-side apply, round trips of every kind through protobuf, and fuzzing of every decoder, by itself and
- * through a server. Part of `npm run prove`; alone: `node dist/test/prove/prove-properties.js [times] [seed]`.
+ * through a server; and rollouts, and much that comes and goes. Part of `npm run prove`; alone: `node dist/test/prove/prove-properties.js [times] [seed]`.
  */
 import { spawn } from 'node:child_process';
 import path from 'node:path';
@@ -9,6 +9,8 @@ import { around } from './alone.ts';
 const DEFAULT_TIMES = 50;
 /** Through a real server each try costs a request. */
 const SERVER_TIMES = 10;
+/** 200 ConfigMaps and 50 pods. */
+const CHURN_TIMES = 5;
 const FILES: readonly (readonly [file: string, times: (wanted: number) => number])[] = [
   ['api-server/patch/apply', (wanted) => wanted],
   ['api-server/patch/strategic-merge', (wanted) => wanted],
@@ -19,6 +21,8 @@ const FILES: readonly (readonly [file: string, times: (wanted: number) => number
   ['controllers/pods/channels', (wanted) => wanted],
   ['controllers/pods/spdy', (wanted) => wanted],
   ['api-server/hostile', (wanted) => Math.min(wanted, SERVER_TIMES)],
+  ['controllers/deployments/rollout-properties', (wanted) => Math.min(wanted, SERVER_TIMES)],
+  ['spine/churn', (wanted) => Math.min(wanted, CHURN_TIMES)],
 ];
 const SHOWN_LINES = 60;
 

@@ -4,11 +4,12 @@
 import fc from 'fast-check';
 import t from 'tap';
 import { allowance, wantedReplicas } from '../../../controllers/deployments/surge.ts';
+import { runs } from '../../harness/runs.ts';
 import { SimulatedRollout } from './simulated-rollout.ts';
 
 t.setTimeout(600_000);
 
-const RUNS = { numRuns: Number(process.env['RECKON_PROPERTY_RUNS'] ?? 150) };
+const RUNS = { numRuns: runs(40) };
 
 const intOrPercent = fc.oneof(
   fc.integer({ min: 0, max: 4 }),
