@@ -84,7 +84,8 @@ t.test(
       const [slice] = await space.list('endpointslices', 'kubernetes.io/service-name=web');
       return slice.endpoints.filter(({ conditions }: Json) => conditions.ready !== false).length === 1;
     });
-    await until('the rules to follow', async () => (await answers(url, 20)).size === 1);
+    // Who was chosen by the old rules may find nobody there any more.
+    await until('the rules to follow', async () => (await answers(url, 20).catch(() => new Set())).size === 1);
     t.same([...(await answers(url, 40))], [left], 'those that were removed get nothing more');
     await space.kubectl('delete service web');
     const someone = (): Promise<string> => ask(url).catch(() => '');
