@@ -1,6 +1,6 @@
 /**
- * A whole instance under one fault after the other, for as long as is asked: processes killed alone, in twos and threes and all together, servers hung and kept down for 20 s, containers killed
- * and taken away, while a Deployment rolls and clients write. Part of `npm run prove`; alone: `node dist/test/prove/prove-faults.js [rounds] [seed]`. What it does follows from the seed. Rounds that held are
+ * A whole instance under one fault after the other, for as long as is asked: first each process is killed, one after the other; then, as it comes, processes alone, in twos and threes and all together, servers hung and kept down
+ * for 20 s, containers killed and taken away, while a Deployment rolls and clients write. Part of `npm run prove`; alone: `node dist/test/prove/prove-faults.js [rounds] [seed]`. What it does follows from the seed. Rounds that held are
  * noted beside the compiled program, and a run with the same rounds and seed goes on after them.
  */
 import { mkdir, readFile, rm, writeFile } from 'node:fs/promises';
@@ -28,6 +28,17 @@ interface Step {
   readonly containersDie?: boolean;
 }
 
+const killAlone = (name: (typeof PROCESSES)[number]): Step => ({
+  what: `kill -9 ${name}`,
+  run: (space) => killProcesses(space, [name]),
+});
+
+/** Rounds count from 1. */
+function stepOf(round: number, random: Random): Step {
+  const name = PROCESSES[round - 1];
+  return name === undefined ? chooseStep(random) : killAlone(name);
+}
+
 function chooseStep(random: Random): Step {
   const pick = <T>(items: readonly T[]): T => items[Math.floor(random() * items.length)] as T;
   const several = (count: number): string[] =>
@@ -37,10 +48,7 @@ function chooseStep(random: Random): Step {
       .slice(0, count)
       .map(({ name }) => name);
   const kind = random();
-  if (kind < 0.25) {
-    const name = pick(PROCESSES);
-    return { what: `kill -9 ${name}`, run: (space) => killProcesses(space, [name]) };
-  }
+  if (kind < 0.25) return killAlone(pick(PROCESSES));
   if (kind < 0.45) {
     const names = several(2 + Math.floor(random() * 3));
     return { what: `kill -9 ${names.join(', ')}`, run: (space) => killProcesses(space, names) };
@@ -85,7 +93,7 @@ async function run(rounds: number, seed: number): Promise<boolean> {
     await applyRolling(space);
     for (let round = 1; round <= rounds; round++) {
       const delayMs = Math.floor(random() * 2_000);
-      const step = chooseStep(random);
+      const step = stepOf(round, random);
       if (round <= held) continue;
       const startedMs = Date.now();
       const report = await disturbRollout(
