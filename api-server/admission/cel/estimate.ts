@@ -43,6 +43,8 @@ const isNode = (value: unknown): value is Node =>
   typeof value === 'object' && value !== null && 'op' in value && 'args' in value;
 
 const LOOPS = new Set(['all', 'exists', 'exists_one', 'map', 'filter']);
+/** Their expression is evaluated once, with what the optional holds. */
+const OPTIONAL_MACROS = new Set(['optMap', 'optFlatMap']);
 /** A turn of a loop beside what it evaluates. */
 const TURN_COST = 3;
 const PATTERNS = new Set(['matches', 'matchesInLinearTime', 'find', 'findAll']);
@@ -148,6 +150,7 @@ class Estimator {
     if (of === 'cel' && name === 'bind') return this.#bind(args, scope);
     const receiver = this.of(first, scope);
     if (LOOPS.has(name)) return this.#loop(name, receiver, args, scope);
+    if (OPTIONAL_MACROS.has(name)) return this.#bind([args[0], first, args[1]], scope);
     return this.#function(name, of === 'sets' || of === 'optional' ? undefined : receiver, this.#all(args, scope), of);
   }
 

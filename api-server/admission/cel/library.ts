@@ -7,6 +7,7 @@ import { usable, isFound } from '../../custom-resources/pattern.ts';
 import { registerAddresses } from './addresses.ts';
 import { registerFormats } from './formats.ts';
 import { LINEAR_MATCHES } from './metered.ts';
+import { registerOptionals } from './optionals.ts';
 import { registerQuantities } from './quantities.ts';
 
 /** A value as CEL has it: an int is a bigint. */
@@ -19,6 +20,7 @@ export function registerLibrary(environment: Environment): Environment {
   registerAddresses(environment);
   registerQuantities(environment);
   registerFormats(environment);
+  registerOptionals(environment);
   return environment;
 }
 

@@ -204,8 +204,17 @@ t.test("Kubernetes' functions in CEL", async (t) => {
     'cel.bind(x, [1, 2].map(n, n * n), x == [1, 4]) && [1, 2, 3].filter(n, n > 1).exists_one(n, n == 3)',
     "duration('1h') > duration('59m') && timestamp('2024-01-02T00:00:00Z') - timestamp('2024-01-01T00:00:00Z') == duration('24h')",
     "self.?name.orValue('none') == 'none' && !has(self.name) && type(self) != type(1)",
+    "self.?name.optMap(n, n + '!').orValue('none') == 'none' && optional.of('a').optMap(n, n + '!').value() == 'a!'",
+    '[1, 5].all(x, optional.of(x).optFlatMap(n, n > 3 ? optional.of(n * x) : optional.none()).orValue(0) == (x > 3 ? 25 : 0))',
+    'optional.of([1, 2]).optMap(l, l.map(n, optional.of(n).optMap(m, m + n).value())).value() == [2, 4]',
   ];
   const rules = holds.map((rule) => ({ rule }));
   const kind = kindOf({ spec: object({ name: { type: 'string' } }, { 'x-kubernetes-validations': rules }) });
   t.strictSame(written(kind, crontab({})).faults, []);
+  for (const [rule, why] of [
+    ['self.?name.optMap(1, 2).hasValue()', /wants a name as its first argument/],
+    ['self.optMap(n, 2).hasValue()', /optional/],
+    ['self.?name.optFlatMap(n, 2).hasValue()', /must come to an optional value/],
+  ] as const)
+    t.match(faultsOf(crd({ spec: object({}, { 'x-kubernetes-validations': [{ rule }] }) }))[0], why);
 });
