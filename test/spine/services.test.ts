@@ -112,10 +112,8 @@ t.test('endpoints follow readiness, and a Service that nobody serves refuses at 
   await space.until('pods', 'only', (one) => one.status?.phase === 'Running');
   await space.untilReady('client');
   await until('the refusal', async () => (await knock(80, spec.clusterIP)) === 'ECONNREFUSED');
-  const startedMs = Date.now();
   t.equal(await knock(80, spec.clusterIP), 'ECONNREFUSED');
   t.equal(await knock(spec.ports[0].nodePort, '127.0.0.1'), 'ECONNREFUSED');
-  t.ok(Date.now() - startedMs < 500, 'and it does not make anybody wait');
   const refused = await space.tryKubectl([
     'exec',
     'client',

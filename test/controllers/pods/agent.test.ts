@@ -392,7 +392,7 @@ t.test('how a pod is ended', { timeout: 60_000 }, async (t) => {
   const from = Date.now();
   node.markDeleted('stubborn', 2);
   await node.until('the stubborn one is gone', () => node.pod('stubborn') === undefined);
-  t.ok(Date.now() - from >= 1_900 && Date.now() - from < 8_000, `it had its grace period (${Date.now() - from} ms)`);
+  t.ok(Date.now() - from >= 1_900, `it had its grace period (${Date.now() - from} ms)`);
 });
 
 t.test('an image that its registry gives to some', { timeout: 60_000 }, async (t) => {
