@@ -14,6 +14,8 @@ const OBJECTS = 500;
 const READS = 200;
 const LISTS = 20;
 const WRITES_A_DAY = 24;
+/** A million records are projected in some minutes. */
+const REACH_LIMIT_MS = 1_800_000;
 
 async function measure(t: Around, records: number): Promise<void> {
   const { api, servers } = await startWithPast(t);
@@ -24,7 +26,7 @@ async function measure(t: Around, records: number): Promise<void> {
   const writtenMs = await write(servers, records);
   const last = await api.lastSequence();
   const history = openHistory(servers.databaseUrlAs('reckon_reader'));
-  await history.reach(last, 600_000);
+  await history.reach(last, REACH_LIMIT_MS);
   await history.close();
   await analyse(servers.databaseUrl);
   const random = generator(1);
