@@ -30,7 +30,15 @@ export function docker(host: string, method: 'GET' | 'DELETE' | 'POST', path: st
     const request = http.request({ socketPath: new URL(host).pathname, method, path, timeout: 60_000 }, (response) => {
       let body = '';
       response.on('data', (chunk: Buffer) => (body += chunk.toString()));
-      response.on('end', () => resolve(body === '' ? undefined : JSON.parse(body)));
+      // An engine that is killed in the middle of its answer.
+      response.on('error', reject);
+      response.on('end', () => {
+        try {
+          resolve(body === '' ? undefined : JSON.parse(body));
+        } catch (error) {
+          reject(error as Error);
+        }
+      });
     });
     request.on('timeout', () => request.destroy(new Error(`Docker did not answer ${method} ${path} in time`)));
     request.on('error', reject);
