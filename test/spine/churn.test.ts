@@ -97,7 +97,7 @@ t.test('many ConfigMaps and pods, applied and removed', async (t) => {
   note('applied');
   t.equal(applied.trim().split('\n').length, CONFIG_MAPS + PODS);
   const ready = async (): Promise<boolean> => (await space.list('pods')).filter(isReady).length === PODS;
-  await until('every pod to be ready', ready, { timeoutMs: 120_000, everyMs: 500 });
+  await until('every pod to be ready', ready, { timeoutMs: 300_000, everyMs: 500 });
   note('ready');
   const addresses = (await space.list('pods')).map((one: Json) => one.status.podIP);
   t.equal(new Set(addresses).size, PODS, 'each has an address of its own');
