@@ -36,7 +36,7 @@ interface Macro {
   readonly ast: Node;
   readonly receiver: Node;
   readonly variable: Node;
-  readonly then: Node;
+  readonly expression: Node;
   inner?: Scope;
 }
 
@@ -48,11 +48,11 @@ interface Call {
 }
 
 function expander(name: string, wrap: (value: unknown) => unknown) {
-  return ({ ast, receiver, args: [variable, then] }: Call) => ({
+  return ({ ast, receiver, args: [variable, expression] }: Call) => ({
     ast,
     receiver,
     variable,
-    then,
+    expression,
     typeCheck(checker: Checker, macro: Macro, scope: Scope): Type {
       if (macro.variable.op !== 'id')
         throw checker.createError(
@@ -68,17 +68,17 @@ function expander(name: string, wrap: (value: unknown) => unknown) {
           macro.receiver,
         );
       macro.inner = scope.forkWithVariable(String(macro.variable.args), of.valueType ?? checker.getType('dyn'));
-      const type = checker.check(macro.then, macro.inner);
+      const type = checker.check(macro.expression, macro.inner);
       macro.ast.setMeta('async', false);
       if (name === 'optFlatMap' && type.kind !== 'optional' && type.kind !== 'dyn')
         throw checker.createError(
           'optional_expected',
           `${name} must come to an optional value, not '${String(type)}'`,
-          macro.then,
+          macro.expression,
         );
       return checker.getType('optional');
     },
-    evaluate(evaluator: Evaluator, { receiver: from, then: next, inner }: Macro, scope: Scope): unknown {
+    evaluate(evaluator: Evaluator, { receiver: from, expression: next, inner }: Macro, scope: Scope): unknown {
       const found = evaluator.run(from, scope);
       if (!(found instanceof Optional)) throw new Error(`${name} wants an optional value`);
       if (!found.hasValue() || !inner) return Optional.none();
