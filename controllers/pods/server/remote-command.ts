@@ -17,8 +17,10 @@ type StreamName = (typeof STREAMS)[number];
 const STREAMS_TIMEOUT_MS = 30_000;
 /** A terminal's size is a short JSON object. */
 const MAX_SIZE_TEXT = 1_024;
-const RESIZE_TRIES = 8;
+/** Half a minute in all: a busy engine may take seconds to begin a command. */
+const RESIZE_TRIES = 80;
 const RESIZE_PAUSE_MS = 20;
+const LAST_RESIZE_PAUSE_MS = 500;
 
 export interface RemoteCommand {
   readonly runtime: ContainerRuntime;
@@ -115,8 +117,10 @@ async function run(command: RemoteCommand, client: ClientStreams): Promise<void>
   if (client.error.destroyed) letGo();
   // A command may end without having read all that is said to it.
   if (client.stdin && session.stdin) void pipeline(client.stdin, session.stdin).catch(() => undefined);
-  if (client.resize) void resizeAsAsked(client.resize, session).catch(() => undefined);
+  const over = new AbortController();
+  if (client.resize) void resizeAsAsked(client.resize, session, over.signal).catch(() => undefined);
   await Promise.all([forward(session.stdout, client.stdout), forward(session.stderr, client.stderr)]);
+  over.abort();
   try {
     const exitCode = await session.exitCode;
     await finish(client, kind === 'attach' || exitCode === 0 ? SUCCESS : nonZeroExit(exitCode));
@@ -131,15 +135,19 @@ async function forward(source: Readable, target: Writable | undefined): Promise<
   else source.resume();
 }
 
-/** Follows the sizes that a client says, in whatever pieces they come; what is no size is passed over. */
-export async function resizeAsAsked(source: Readable, session: Pick<Session, 'resize'>): Promise<void> {
+/** Follows the sizes that a client says, in whatever pieces they come, until `over`; what is no size is passed over. */
+export async function resizeAsAsked(
+  source: Readable,
+  session: Pick<Session, 'resize'>,
+  over?: AbortSignal,
+): Promise<void> {
   let text = '';
   for await (const chunk of source) {
     text = (text + String(chunk)).slice(-MAX_SIZE_TEXT);
     const sizes = (text.match(/\{[^{}]*\}/g) ?? []).flatMap((each) => parseSize(each) ?? []);
     text = text.slice(text.lastIndexOf('}') + 1);
     const size = sizes.at(-1);
-    if (size) await resize(session, size);
+    if (size) await resize(session, size, over);
   }
 }
 
@@ -147,12 +155,13 @@ export async function resizeAsAsked(source: Readable, session: Pick<Session, 're
 async function resize(
   session: Pick<Session, 'resize'>,
   { width, height }: { width: number; height: number },
+  over: AbortSignal | undefined,
 ): Promise<void> {
-  for (let tries = 1; tries <= RESIZE_TRIES; tries++) {
+  for (let tries = 1; tries <= RESIZE_TRIES && !over?.aborted; tries++) {
     try {
       return await session.resize(width, height);
     } catch {
-      await new Promise((go) => setTimeout(go, RESIZE_PAUSE_MS * tries));
+      await new Promise((go) => setTimeout(go, Math.min(RESIZE_PAUSE_MS * tries, LAST_RESIZE_PAUSE_MS)));
     }
   }
 }
