@@ -296,11 +296,13 @@ t.test('streams', async (t) => {
     t.match(summed, { status: { status: 'Success' }, out: digest(bytes) }, 'a command hears the end of its input');
     const screen = Object.assign(hearing(), { rows: 31, columns: 77 });
     const keys = new PassThrough();
-    const typing = run('read x; stty size; read y', { stdin: keys, tty: true, out: screen });
+    // The size is said once the command has begun, and may come while it runs.
+    const typing = run('while read x; do stty size; done', { stdin: keys, tty: true, out: screen });
     await until('the terminal to have the size', () => {
       keys.write('\n');
       return /31 77/.test(screen.heard()) || undefined;
     });
+    keys.write('\x04');
     t.match(await typing, { status: { status: 'Success' } });
     await t.rejects(new Exec(config).exec(namespace, 'web', 'nobody', 'true', null, null, null, false), {
       message: /400|Unexpected server response/,
