@@ -137,6 +137,8 @@ async function compile() {
   const files = sourceFiles();
   const digest = createHash('sha256')
     .update(readFileSync(path.join(root, 'tsconfig.json')))
+    // The bundle holds the packages, too.
+    .update(readFileSync(path.join(root, 'package-lock.json')))
     .update(JSON.stringify([...files]))
     .digest('hex');
   const last = existsSync(buildStamp) ? JSON.parse(readFileSync(buildStamp, 'utf8')) : { digest: '', files: [] };
