@@ -3,7 +3,7 @@
  */
 import type { ApiObject, ScalePaths } from '../../api-schemas/schema.ts';
 import { asObject, contentTypeOf, fieldValidationOf, readBody, readObject } from '../body.ts';
-import { spokenIn, type Call, type KindSchema } from '../call.ts';
+import { apiVersionOf, spokenIn, type Call, type KindSchema } from '../call.ts';
 import { parseYaml } from '../codec/yaml.ts';
 import { internal, invalid, methodNotAllowed, staleWrite } from '../errors.ts';
 import { inAskedVersion } from '../custom-resources/presentation.ts';
@@ -65,10 +65,10 @@ async function applyScale(call: Call, scaleKind: KindSchema, paths: ScalePaths):
     const validation = fieldValidationOf(call);
     const undecoded = parseYaml(body, { duplicates: validation !== 'Ignore' });
     const given = asObject(call, { ...undecoded, definition: scaleKind, validation });
-    const { group, version, kind } = spokenIn(call);
+    const spoken = spokenIn(call);
     const stated = Object.entries(given.metadata).filter(([field]) => STATED.includes(field));
     const metadata = Object.fromEntries(stated) as unknown as ApiObject['metadata'];
-    const config: ApiObject = { apiVersion: group === '' ? version : `${group}/${version}`, kind, metadata };
+    const config: ApiObject = { apiVersion: apiVersionOf(spoken), kind: spoken.kind, metadata };
     const replicas = at(given, 'spec.replicas');
     if (replicas !== undefined) {
       checkReplicas(call, scaleKind, Number(replicas));
