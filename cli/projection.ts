@@ -9,14 +9,12 @@ import { databaseUrl, homeFolder, loadInstance, natsUrl, type Instance } from '.
 import { projectionName } from './start/processes.ts';
 import type { Stoppable } from './until-told.ts';
 
+const openLog = (instance: Instance, logger: Logger, clientName: string): ReturnType<typeof openLogReader> =>
+  openLogReader({ url: natsUrl(instance, 'reader'), stream: 'log', logger, clientName });
+
 export async function startProjection(instance: Instance, parent: Logger): Promise<Stoppable> {
   const logger = parent.child({ controller: projectionName });
-  const log = await openLogReader({
-    url: natsUrl(instance, 'reader'),
-    stream: 'log',
-    logger,
-    clientName: 'reckon projection',
-  });
+  const log = await openLog(instance, logger, 'reckon projection');
   const ending = new AbortController();
   let position: number | undefined;
   const forget = meterPlace({
@@ -45,12 +43,7 @@ export async function startProjection(instance: Instance, parent: Logger): Promi
 export async function rebuild(): Promise<void> {
   const instance = await loadInstance(homeFolder());
   const logger = createLogger({ name: 'projection', level: 'warn' });
-  const log = await openLogReader({
-    url: natsUrl(instance, 'reader'),
-    stream: 'log',
-    logger,
-    clientName: 'reckon projection rebuild',
-  });
+  const log = await openLog(instance, logger, 'reckon projection rebuild');
   const ending = new AbortController();
   for (const signal of ['SIGINT', 'SIGTERM'] as const)
     process.once(signal, () => ending.abort(new Error('interrupted')));
