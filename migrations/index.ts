@@ -9,6 +9,7 @@ import * as reasons from './0004-reasons.ts';
 import * as eventRetention from './0005-event-retention.ts';
 import * as sqlForPeople from './0006-sql.ts';
 import * as rebuilds from './0007-rebuilds.ts';
+import * as lateNews from './0008-late-news.ts';
 
 export interface Migration {
   readonly name: string;
@@ -23,4 +24,5 @@ export const migrations: readonly Migration[] = [
   eventRetention,
   sqlForPeople,
   rebuilds,
+  lateNews,
 ];

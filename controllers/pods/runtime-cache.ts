@@ -44,6 +44,8 @@ export class RuntimeCache {
   /** Ids being inspected; true when another change came in meanwhile. */
   readonly #refreshing = new Map<string, boolean>();
   readonly #unread: UnreadContainers;
+  /** Ids of which the engine said `oom`. On a busy machine it may hear of that only after the container's end, and then never shows it in the container itself. */
+  readonly #outOfMemory = new Set<string>();
   /** What became known of one container while a list was being read: the list is older. */
   #newer = new Set<string>();
   #available = false;
@@ -96,6 +98,7 @@ export class RuntimeCache {
             this.#setAvailable(false, event.reason);
             break;
           case 'container':
+            if (event.action === 'oom') this.#outOfMemory.add(event.id);
             if (event.action === 'destroy') this.#forget(event.id);
             else if (this.#matters(event.action, event.labels)) void this.refresh(event.id);
             break;
@@ -229,11 +232,11 @@ export class RuntimeCache {
   /** What makes a container another than it was known to be. Who starts one reads it anew when it has started. */
   #matters(action: string, labels: Readonly<Record<string, string>>): boolean {
     if (action === 'create' || action === 'start') return !this.#options.isBeingStarted(labels);
-    // The engine may say only after the end that memory was the reason.
     return action === 'die' || action === 'oom' || action === 'pause' || action === 'unpause';
   }
 
-  #put(container: Container): void {
+  #put(read: Container): void {
+    const container = this.#outOfMemory.has(read.id) ? { ...read, outOfMemory: true } : read;
     const known = this.#containers.get(container.id);
     if (container.unread === true) this.#unread.add(container.id);
     else this.#unread.settle(container.id);
@@ -250,6 +253,7 @@ export class RuntimeCache {
 
   #forget(id: string): void {
     this.#unread.settle(id);
+    this.#outOfMemory.delete(id);
     this.#newer.add(id);
     const known = this.#containers.get(id);
     if (known === undefined) return;

@@ -157,6 +157,18 @@ await t.test('a snapshot makes the tables equal to what is there and touches onl
     events.find(({ kind }) => kind === 'oom'),
     { exitCode: 137, podUid: 'pod-2', attempt: 1, causes: [7, 9], detail: { image: 'web:1' } },
   );
+  await agent.recordSnapshot('node-1', { containers: [container('a'), dead, { ...container('d'), state: 'exited' }] });
+  const late = [container('a'), dead, { ...container('d'), state: 'exited', oomKilled: true }];
+  await agent.recordSnapshot('node-1', { containers: late });
+  await agent.recordSnapshot('node-1', { containers: late });
+  t.same(
+    (await reader.events({ node: 'node-1' }))
+      .filter(({ containerId }) => containerId === 'd')
+      .map(({ kind }) => kind)
+      .toSorted(),
+    ['exited', 'oom', 'started'],
+    'that memory was the reason, heard after the end, is noted once',
+  );
 
   await agent.recordEvent('node-1', {
     kind: 'probe-failed',
