@@ -68,7 +68,7 @@ for (const [says, outage] of [
   [
     'stopped for longer than a write waits',
     async () => {
-      nats.pause();
+      await nats.pause();
       await sleep(13_000);
       nats.resume();
     },

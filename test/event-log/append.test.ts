@@ -227,7 +227,7 @@ t.test('a log that cannot be reached says so within the bound, and goes on by it
   const watcher = new Watcher(log, { from: 'snapshot' });
   t.teardown(() => watcher.stop());
   await log.append(writeOf('before', 0));
-  server.pause();
+  await server.pause();
   const begun = performance.now();
   const paused = await Promise.allSettled([
     log.append(writeOf('paused', 0)),

@@ -12,6 +12,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { natsServer } from '../../cli/set-up/nats-server.ts';
 import { cacheFolder } from '../../cli/set-up/set-up.ts';
+import { pauseProcess } from '../harness/pausing.ts';
 
 export interface NatsChild {
   readonly url: string;
@@ -22,7 +23,8 @@ export interface NatsChild {
   kill(): Promise<void>;
   /** SIGTERM. */
   stop(): Promise<void>;
-  pause(): void;
+  /** SIGSTOP; resolves when it stands. */
+  pause(): Promise<void>;
   resume(): void;
   /** Kills it and removes its data. */
   remove(): Promise<void>;
@@ -65,7 +67,9 @@ export async function startNatsChild(configuration: object = {}): Promise<NatsCh
     start,
     kill: () => end('SIGKILL'),
     stop: () => end('SIGTERM'),
-    pause: () => void child?.kill('SIGSTOP'),
+    pause: async () => {
+      if (child?.pid !== undefined) await pauseProcess(child.pid);
+    },
     resume: () => void child?.kill('SIGCONT'),
     remove: async () => {
       await end('SIGKILL');

@@ -95,7 +95,7 @@ async function disturb(server: NatsChild, random: () => number): Promise<string>
   }
   if (kind < 0.85) {
     const ms = 500 + random() * 7_000;
-    server.pause();
+    await server.pause();
     await sleep(ms);
     server.resume();
     return `paused for ${(ms / 1000).toFixed(1)} s`;

@@ -12,6 +12,7 @@ import { isPortFree } from '../../cli/instance/addresses.ts';
 import { kubeconfigFile, loadInstance, type Instance } from '../../cli/instance.ts';
 import { runCommand, type CommandResult } from '../../cli/set-up/command.ts';
 import { removeEverythingOf } from './docker-cleaning.ts';
+import { pauseProcess } from './pausing.ts';
 import { serverAddresses, type Teardown } from './servers.ts';
 
 export interface StartReckonOptions {
@@ -44,7 +45,7 @@ export interface RunningReckon {
   tryKubectl(words: string | readonly string[], options?: KubectlOptions): Promise<CommandResult>;
   /** Undefined while it is down. */
   pid(name: string): Promise<number | undefined>;
-  /** `supervisor`, `nats`, `postgres`, `api-server`, `projection`, `deployments`, … Resolves to the pid that got the signal. */
+  /** `supervisor`, `nats`, `postgres`, `api-server`, `projection`, `deployments`, … Resolves to the pid that got the signal; after a SIGSTOP when it stands. */
   kill(name: string, signal: NodeJS.Signals): Promise<number>;
   /** Waits until the process runs under another pid than this. */
   restarted(name: string, pid: number, timeoutMs?: number): Promise<void>;
@@ -116,7 +117,8 @@ export async function startReckon(t: Teardown, options: StartReckonOptions = {})
     async kill(name, signal) {
       const pid = await pidOf(home, name);
       if (pid === undefined) throw new Error(`${name} does not run`);
-      process.kill(pid, signal);
+      if (signal === 'SIGSTOP') await pauseProcess(pid);
+      else process.kill(pid, signal);
       return pid;
     },
     async restarted(name, before, timeoutMs = 60_000) {

@@ -9,6 +9,7 @@ import { Connection } from '../../cli/verbs/connection.ts';
 import type { Following } from '../../api-server/memory/status.ts';
 import { STATUS, type ClusterStatus } from '../../cli/verbs/status.ts';
 import type { ApiObject } from '../../sdk/index.ts';
+import { pauseProcess } from '../harness/pausing.ts';
 import { until } from '../harness/until.ts';
 import { startCluster } from '../sdk/cluster.ts';
 
@@ -58,7 +59,7 @@ t.test('receipts', async (t) => {
       code: 0,
       stdout: `Revision ${before} has been dealt with by picky, api-server.\n`,
     });
-    first.kill('SIGSTOP');
+    await pauseProcess(first.pid ?? 0);
     const revision = await put('good', { a: '1' });
     t.match(await wait(revision, 'picky,api-server', '1s'), {
       code: 1,

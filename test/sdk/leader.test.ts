@@ -9,6 +9,7 @@ import t from 'tap';
 import { openLogReader } from '../../event-log/jetstream.ts';
 import { HttpClient, readKubeconfig } from '../../sdk/index.ts';
 import { Leader } from '../../sdk/leader.ts';
+import { pauseProcess } from '../harness/pausing.ts';
 import { eventually, startCluster } from './cluster.ts';
 
 t.setTimeout(600_000);
@@ -103,7 +104,7 @@ t.test('a leader that was paused does not act when it wakes', async (t) => {
   const paused = await replica('paused');
   await wrote('paused');
   const rival = await replica('rival');
-  paused.kill('SIGSTOP');
+  await pauseProcess(paused.pid ?? 0);
   const from = writers.length;
   await sleep(1000);
   t.notOk(writers.includes('rival'), 'a paused process is not dead: its lease is respected');

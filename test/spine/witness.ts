@@ -33,7 +33,8 @@ interface Listed {
   readonly Labels: Readonly<Record<string, string>>;
 }
 
-const SAMPLE_MS = 100;
+/** Often enough for a container's start or end, and not so often that looking keeps a core busy. */
+const SAMPLE_MS = 250;
 const MAX_FAULTS = 20;
 
 export class Witness {

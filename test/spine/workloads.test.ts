@@ -19,19 +19,19 @@ const imageOf = (object: Json): string => object.spec.template.spec.containers[0
 
 t.test('a Deployment: apply, scale, a new image, its history, undo, restart, pause and resume', aside(), async (t) => {
   const space = await stage.space('rolling');
-  await space.apply(deployment('web', { replicas: 3, script: serve() }));
+  await space.apply(deployment('web', { replicas: 1, script: serve() }));
   t.match(await space.kubectl('rollout status deployment web --timeout=40s'), /successfully rolled out/);
-  t.match(await space.kubectl('get deployment web'), /web\s+3\/3\s+3\s+3/);
-  await space.kubectl('scale deployment web --replicas 4');
+  t.match(await space.kubectl('get deployment web'), /web\s+1\/1\s+1\s+1/);
+  await space.kubectl('scale deployment web --replicas 2');
   await space.untilRolledOut('web');
-  t.equal((await space.list('pods', 'app=web')).length, 4);
+  t.equal((await space.list('pods', 'app=web')).length, 2);
 
   await space.kubectl(`set image deployment/web main=${NEXT_IMAGE}`);
   await space.kubectl(['annotate', 'deployment', 'web', 'kubernetes.io/change-cause=a newer image']);
   t.match(await space.kubectl('rollout status deployment web --timeout=60s'), /successfully rolled out/);
   await until('the old containers to be gone', async () => {
     const containers = await space.containers();
-    return containers.length === 4 && containers.every(({ image }) => image === NEXT_IMAGE);
+    return containers.length === 2 && containers.every(({ image }) => image === NEXT_IMAGE);
   });
   const history = await space.kubectl('rollout history deployment web');
   t.match(history, /^1\s+<none>$/m);
@@ -39,7 +39,7 @@ t.test('a Deployment: apply, scale, a new image, its history, undo, restart, pau
   t.match(await space.kubectl('rollout history deployment web --revision=1'), new RegExp(`Image:\\s+${IMAGE}`));
 
   t.match(await space.kubectl('rollout undo deployment web'), /rolled back/);
-  await space.until('deployments', 'web', (web) => imageOf(web) === IMAGE && web.status.updatedReplicas === 4);
+  await space.until('deployments', 'web', (web) => imageOf(web) === IMAGE && web.status.updatedReplicas === 2);
   await space.untilRolledOut('web');
   const sets = await space.list('replicasets');
   t.equal(sets.length, 2, 'going back uses the replica set that was there');
@@ -61,7 +61,7 @@ t.test('a Deployment: apply, scale, a new image, its history, undo, restart, pau
 
   const described = await space.kubectl('describe deployment web');
   for (const line of [
-    /Replicas:\s+4 desired \| 4 updated \| 4 total \| 4 available/,
+    /Replicas:\s+2 desired \| 2 updated \| 2 total \| 2 available/,
     /Available\s+True\s+MinimumReplicasAvailable/,
   ])
     t.match(described, line);
