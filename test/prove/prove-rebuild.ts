@@ -8,7 +8,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { killProcesses } from '../spine/faults.ts';
 import { deployment } from '../spine/manifests.ts';
 import { rebuild } from '../spine/rebuilds.ts';
-import { startStage, type Space } from '../spine/stage.ts';
+import { startStage, until, type Space } from '../spine/stage.ts';
 import { request, Writer } from '../spine/writers.ts';
 import { around } from './alone.ts';
 import { generator, type Random } from './generator.ts';
@@ -17,6 +17,7 @@ const rounds = Number(process.argv[2] ?? 10);
 const seed = Number(process.argv[3] ?? 1);
 const records = Number(process.argv[4] ?? 20_000);
 const OBJECTS = 400;
+const REPLICAS = 3;
 const CONVERGE_MS = 120_000;
 const longestRunMs = 1_500;
 const MOST_KILLS = 4;
@@ -59,7 +60,7 @@ let failed = 0;
 try {
   const stage = await startStage(t);
   const space = await stage.space('rebuild');
-  await space.apply(deployment('web', { replicas: 3 }));
+  await space.apply(deployment('web', { replicas: REPLICAS }));
   await space.untilRolledOut('web', { timeoutMs: CONVERGE_MS });
   await fill(space);
   const random = generator(seed);
@@ -82,6 +83,7 @@ try {
     for (const fault of faults) process.stdout.write(`        ${fault}\n`);
     failed += faults.length;
     await space.kubectl(`delete deployment later-${round}`);
+    await until('its container to be gone', async () => (await space.containers()).length === REPLICAS);
   }
 } finally {
   await t.end();
