@@ -17,7 +17,7 @@ export async function askWhy(reckon: RunningReckon, fault: Fault): Promise<strin
   try {
     const scene = await sceneOf(reckon);
     for (const object of fault.objects) await scene.kubectl('apply -f -', object);
-    const about = (await within(fault.act?.(scene), fault.what)) ?? (await onlyPod(scene));
+    const about = await within(actAndName(scene, fault), fault.what);
     await scene.kubectl('delete events --all').catch(() => undefined);
     do {
       last = await complaintsOf(reckon, scene, about, fault);
@@ -30,9 +30,11 @@ export async function askWhy(reckon: RunningReckon, fault: Fault): Promise<strin
   }
 }
 
+const actAndName = async (scene: Scene, fault: Fault): Promise<string> =>
+  (await fault.act?.(scene)) ?? (await onlyPod(scene));
+
 /** What an act waits for may never come. */
-async function within(act: Promise<string | void> | undefined, what: string): Promise<string | void> {
-  if (!act) return;
+async function within(act: Promise<string>, what: string): Promise<string> {
   const timeUp = new AbortController();
   const limit = sleep(LIMIT_MS, undefined, { signal: timeUp.signal }).then(() => {
     throw new Error(`${what}: it did not happen within ${LIMIT_MS / 1000} s`);

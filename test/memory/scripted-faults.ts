@@ -216,6 +216,7 @@ export const FAULTS: readonly Fault[] = [
     async act(scene) {
       await scene.running('web');
       await scene.kubectl('delete pod web --wait=false');
+      return 'pod/web';
     },
     first: /^admin (update|delete) Pod web$/,
     says: [/is told to stop.*the pod is being deleted/, /is killed.*did not end within its grace period of 1 s/],
