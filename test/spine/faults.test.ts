@@ -87,7 +87,7 @@ t.test('containers killed or taken away behind our back are replaced; data that 
 });
 
 /** So many are killed alone, others at every run; `npm run prove` kills each. */
-const KILLED_ALONE = 3;
+const KILLED_ALONE = 2;
 
 t.test('kill -9 in mid-rollout', async (t) => {
   const space = await stage.space('kills');
