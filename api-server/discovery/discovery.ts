@@ -19,6 +19,37 @@ export const versionInfo = () => ({
   platform: `${process.platform}/${process.arch === 'x64' ? 'amd64' : process.arch}`,
 });
 
+/**
+ * Kubernetes' order of its groups. Clients look a plural up in the first group that has it, so that a custom kind of the same name never stands before a built-in one.
+ * From `APIServicePriority` of kube-apiserver's aggregator.
+ */
+const GROUP_ORDER = [
+  '',
+  'apps',
+  'events.k8s.io',
+  'authentication.k8s.io',
+  'authorization.k8s.io',
+  'autoscaling',
+  'batch',
+  'certificates.k8s.io',
+  'networking.k8s.io',
+  'policy',
+  'rbac.authorization.k8s.io',
+  'storage.k8s.io',
+  'apiextensions.k8s.io',
+  'scheduling.k8s.io',
+  'coordination.k8s.io',
+  'node.k8s.io',
+  'discovery.k8s.io',
+];
+
+/** Kubernetes' groups, then our own, then users'. */
+function groupRank(group: string, definitions: readonly ResourceDefinition[]): number {
+  const place = GROUP_ORDER.indexOf(group);
+  if (place >= 0) return place;
+  return definitions.some(({ custom }) => custom) ? GROUP_ORDER.length + 1 : GROUP_ORDER.length;
+}
+
 /** Groups in order, core first; versions of a group with the preferred one first. */
 export function groups(registry: Registry): Map<string, Map<string, ResourceDefinition[]>> {
   const byGroup = new Map<string, Map<string, ResourceDefinition[]>>();
@@ -27,9 +58,13 @@ export function groups(registry: Registry): Map<string, Map<string, ResourceDefi
     if (!versions) byGroup.set(definition.group, (versions = new Map()));
     versions.set(definition.version, [...(versions.get(definition.version) ?? []), definition]);
   }
-  return new Map(
-    [...byGroup].map(([group, versions]) => [group, new Map([...versions].sort(([a], [b]) => compareVersions(a, b)))]),
-  );
+  const ranked = [...byGroup].map(([group, versions]) => ({
+    group,
+    versions: new Map([...versions].sort(([a], [b]) => compareVersions(a, b))),
+    rank: groupRank(group, [...versions.values()].flat()),
+  }));
+  ranked.sort((a, b) => a.rank - b.rank || (a.group < b.group ? -1 : 1));
+  return new Map(ranked.map(({ group, versions }) => [group, versions]));
 }
 
 /** Kubernetes' order of versions: stable before beta before alpha, greater before lesser. */

@@ -19,7 +19,16 @@ import {
   union,
   type FieldSet,
 } from './field-set.ts';
-import { compareFields, excluding, fieldsOf, removeFields, type FieldChanges } from './field-walk.ts';
+import {
+  asEmpty,
+  asNull,
+  compareFields,
+  excluding,
+  fieldsOf,
+  removeFields,
+  type Emptied,
+  type FieldChanges,
+} from './field-walk.ts';
 import { checkDepth, equalJson, isArray, isObject, type JsonObject } from './json.ts';
 import { lastAppliedFields, withLastApplied } from './last-applied.ts';
 import {
@@ -148,14 +157,21 @@ interface Outcome {
 function checkConfig({ config, schema, live }: Apply): void {
   if (managedFieldsOf(config) !== undefined && managedFieldsOf(config) !== null)
     throw badRequest('metadata.managedFields must be nil');
+  const { name, namespace } = (config.metadata as ApiObject['metadata'] | undefined) ?? live?.metadata ?? { name: '' };
+  requireTyped(config, schema, { name, namespace });
+}
+
+/** Nobody can own a field that the schema does not have: throws BadRequest for a configuration with one, or with a value of the wrong kind. */
+export function requireTyped(
+  config: JsonObject,
+  schema: Schema,
+  { name, namespace = '' }: { readonly name: string; readonly namespace?: string | undefined },
+): void {
   const faults = typeFaults(config, schema);
-  if (faults.length > 0) {
-    const { name, namespace } = (config.metadata as ApiObject['metadata'] | undefined) ??
-      live?.metadata ?? { name: '' };
-    const about = `${namespace ? `${namespace}/` : ''}${name}; ${config.apiVersion}, Kind=${config.kind}`;
-    const list = faults.length === 1 ? (faults[0] ?? '') : `errors:\n${faults.map((fault) => `  ${fault}`).join('\n')}`;
-    throw badRequest(`failed to create typed patch object (${about}): ${list}`);
-  }
+  if (faults.length === 0) return;
+  const about = `${namespace}/${name}; ${String(config['apiVersion'])}, Kind=${String(config['kind'])}`;
+  const list = faults.length === 1 ? (faults[0] ?? '') : `errors:\n${faults.map((fault) => `  ${fault}`).join('\n')}`;
+  throw badRequest(`failed to create typed patch object (${about}): ${list}`);
 }
 
 /** Who owns what before this apply. An object that was never tracked is given one manager for all that stands in it. */
@@ -237,8 +253,8 @@ function* prune({ state, merged, last, managers }: Prune): Asking<JsonObject> {
   const at = versionOf(last);
   const named = (set: FieldSet, version: string) => ensureNamedFieldsAreMembers(set, schemaOf(version));
   const fieldsIn = (object: JsonObject, version: string) => named(fieldsOf(object, schemaOf(version)), version);
-  const without = (object: JsonObject, set: FieldSet, version: string) =>
-    asObject(removeFields(object, set, schemaOf(version)));
+  const without = (object: JsonObject, set: FieldSet, version: string, emptied: Emptied = asNull) =>
+    asObject(removeFields(object, set, schemaOf(version), emptied));
   let version = at;
   let whole = yield* inVersion({ object: merged, apiVersion: at }, config.apiVersion);
   let pruned = without(whole, named(last.fields, at), at);
@@ -255,7 +271,7 @@ function* prune({ state, merged, last, managers }: Prune): Asking<JsonObject> {
   whole = yield* inVersion({ object: whole, apiVersion: at }, version);
   pruned = yield* inVersion({ object: pruned, apiVersion: at }, version);
   const gone = difference(fieldsIn(whole, at), fieldsIn(pruned, at));
-  const rest = without(whole, intersection(gone, named(last.fields, at)), at);
+  const rest = without(whole, intersection(gone, named(last.fields, at)), at, asEmpty);
   return yield* inVersion({ object: rest, apiVersion: config.apiVersion }, at);
 }
 

@@ -196,30 +196,42 @@ function compareLists(before: unknown, after: unknown, schema: Schema | undefine
   return withSelf(before, after, gathered.changes());
 }
 
-/** The value without the fields of a set: owned containers go whole; containers that are emptied by it go too. Undefined where nothing is left. */
-export function removeFields(value: unknown, set: FieldSet, schema: Schema | undefined): unknown {
+/** What stands in the place of a container that is emptied, but is not itself of the fields that go. */
+export type Emptied = (container: JsonObject | readonly unknown[]) => unknown;
+
+/** A field that is there, as every field with a null is. */
+export const asNull: Emptied = () => null;
+/** As a user would write it. */
+export const asEmpty: Emptied = (container) => (isArray(container) ? [] : {});
+
+/** The value without the fields of a set: containers of it go whole. */
+export function removeFields(
+  value: unknown,
+  set: FieldSet,
+  schema: Schema | undefined,
+  emptied: Emptied = asEmpty,
+): unknown {
   if (isEmpty(set)) return value;
-  if (isObject(value)) return isAtomicMap(schema) ? value : removeFromMap(value, set, schema);
-  if (isArray(value)) return removeFromList(value, set, schema);
+  if (isObject(value)) return isAtomicMap(schema) ? value : removeFromMap(value, set, schema, emptied);
+  if (isArray(value)) return removeFromList(value, set, schema, emptied);
   return value;
 }
 
-function removeFromMap(map: JsonObject, set: FieldSet, schema: Schema | undefined): JsonObject | undefined {
+function removeFromMap(map: JsonObject, set: FieldSet, schema: Schema | undefined, emptied: Emptied): unknown {
   const kept: [string, unknown][] = [];
   for (const [name, value] of Object.entries(map)) {
     const doomed = below(set, fieldElement(name));
-    if (doomed.member) continue;
-    const rest = removeFields(value, doomed, fieldSchema(schema, name));
-    if (rest !== undefined) kept.push([name, rest]);
+    if (!doomed.member) kept.push([name, removeFields(value, doomed, fieldSchema(schema, name), emptied)]);
   }
-  return kept.length > 0 ? Object.fromEntries(kept) : undefined;
+  return kept.length > 0 ? Object.fromEntries(kept) : emptied(map);
 }
 
 function removeFromList(
   list: readonly unknown[],
   set: FieldSet,
   schema: Schema | undefined,
-): readonly unknown[] | undefined {
+  emptied: Emptied,
+): unknown {
   const shape = listShape(schema);
   if (shape.relation === 'atomic') return list;
   const named = nameItems(shape, list);
@@ -228,10 +240,7 @@ function removeFromList(
   for (const { element, items } of named.values()) {
     const doomed = below(set, element);
     if (doomed.member) continue;
-    for (const item of items) {
-      const rest = removeFields(item, doomed, shape.items);
-      if (rest !== undefined) kept.push(rest);
-    }
+    for (const item of items) kept.push(removeFields(item, doomed, shape.items, emptied));
   }
-  return kept.length > 0 ? kept : undefined;
+  return kept.length > 0 ? kept : emptied(list);
 }

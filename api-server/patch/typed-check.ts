@@ -3,10 +3,14 @@
  * apply.ts before anything is merged; values are checked fully later, by validation, with the other verbs' code.
  */
 import type { Schema } from '../../api-schemas/schema.ts';
+import { nearestName } from '../admission/nearest-name.ts';
 import { checkDepth, isArray, isObject, kindOf, type JsonObject } from './json.ts';
 import { fieldSchema, printPath } from './field-set.ts';
 import { listShape, nameItems } from './list-shape.ts';
 import { fieldElement, printElement, type PathElement } from './path-element.ts';
+
+/** More faults than this help nobody, and cost time. */
+const MAX_FAULTS = 100;
 
 /** Kubernetes' sentences, such as `.spec.replica: field not declared in schema`; empty where the configuration fits. */
 export function typeFaults(config: JsonObject, schema: Schema): string[] {
@@ -20,7 +24,7 @@ type Path = readonly PathElement[];
 function check(value: unknown, schema: Schema | undefined, path: Path, faults: string[]): void {
   checkDepth(path.length, 'the configuration');
   // A null stands for any value: it gives the field up to its default.
-  if (value === null) return;
+  if (value === null || faults.length >= MAX_FAULTS) return;
   const fault = kindFault(value, schema);
   if (fault !== undefined) faults.push(`${printPath(path)}: ${fault}`);
   else if (isObject(value)) checkMap(value, schema, path, faults);
@@ -52,11 +56,18 @@ function checkMap(map: JsonObject, schema: Schema | undefined, path: Path, fault
   const closed =
     schema?.properties !== undefined && !schema.additionalProperties && !schema['x-kubernetes-preserve-unknown-fields'];
   for (const name of Object.keys(map)) {
+    if (faults.length >= MAX_FAULTS) return;
     const step = fieldElement(name);
     const child = fieldSchema(schema, name);
-    if (child === undefined && closed) faults.push(`${printPath([...path, step])}: field not declared in schema`);
+    if (child === undefined && closed)
+      faults.push(`${printPath([...path, step])}: field not declared in schema${hint(name, schema)}`);
     else check(map[name], child, [...path, step], faults);
   }
+}
+
+function hint(name: string, schema: Schema): string {
+  const nearest = nearestName(name, Object.keys(schema.properties ?? {}));
+  return nearest === undefined ? '' : ` (did you mean ${JSON.stringify(nearest)}?)`;
 }
 
 function checkList(list: readonly unknown[], schema: Schema | undefined, path: Path, faults: string[]): void {

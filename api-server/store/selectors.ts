@@ -2,12 +2,14 @@
  * Label and field selectors in their query-string form (`app=web,tier in (a,b)`, `status.phase!=Failed`), compiled to predicates for lists and watches.
  * https://kubernetes.io/docs/concepts/overview/working-with-objects/labels/#api
  */
+import { labelValue, qualifiedName } from '../admission/names.ts';
 import { badRequest } from '../errors.ts';
 
 export type LabelPredicate = (labels: Readonly<Record<string, string>>) => boolean;
 
-const SET_REQUIREMENT = /^(!?)\s*([^\s!=,()]+)\s*(?:\s(in|notin)\s*\(([^()]*)\))?$/;
-const EQUALITY_REQUIREMENT = /^([^\s!=,()]+)\s*(==|=|!=)\s*([^\s!=,()]*)$/;
+const SET_REQUIREMENT = /^(!?)\s*([^\s!=,()<>]+)\s*(?:\s(in|notin)\s*\(([^()]*)\))?$/;
+const VALUE_REQUIREMENT = /^([^\s!=,()<>]+)\s*(==|=|!=|<|>)\s*([^\s!=,()<>]*)$/;
+const INTEGER = /^[+-]?\d{1,18}$/;
 
 /** Splits at commas that stand outside parentheses. */
 function requirements(selector: string): string[] {
@@ -28,21 +30,49 @@ function requirements(selector: string): string[] {
 }
 
 function compileRequirement(requirement: string, selector: string): LabelPredicate {
-  const equality = EQUALITY_REQUIREMENT.exec(requirement);
-  if (equality) {
-    const [, key = '', operator, value = ''] = equality;
+  const single = VALUE_REQUIREMENT.exec(requirement);
+  if (single) {
+    const [, key = '', operator, value = ''] = single;
+    checkRequirement(key, [value]);
+    if (operator === '<' || operator === '>') return compileComparison(key, operator, value);
     return operator === '!=' ? (labels) => labels[key] !== value : (labels) => labels[key] === value;
   }
   const set = SET_REQUIREMENT.exec(requirement);
   if (!set)
     throw badRequest(
-      `unable to parse requirement in label selector ${JSON.stringify(selector)}: ${JSON.stringify(requirement)} - expected key=value, key!=value, key in (a,b), key notin (a,b), key or !key`,
+      `unable to parse requirement: in label selector ${JSON.stringify(selector)}: ${JSON.stringify(requirement)} - expected key=value, key!=value, key in (a,b), key notin (a,b), key>1, key<1, key or !key`,
     );
   const [, negated, key = '', operator, list = ''] = set;
   const values = new Set(list.split(',').map((value) => value.trim()));
+  checkRequirement(key, operator === undefined ? [] : [...values]);
   if (operator === 'in') return (labels) => labels[key] !== undefined && values.has(labels[key]);
   if (operator === 'notin') return (labels) => labels[key] === undefined || !values.has(labels[key]);
   return negated ? (labels) => labels[key] === undefined : (labels) => labels[key] !== undefined;
+}
+
+/** A key or value that no label can have selects nothing, or with `!=` everything: that is never what was meant. */
+function checkRequirement(key: string, values: readonly string[]): void {
+  const faults = [
+    ...qualifiedName(key).map((says) => `key: Invalid value: ${JSON.stringify(key)}: ${says}`),
+    ...values.flatMap((value, index) =>
+      labelValue(value).map((says) => `values[${index}][${key}]: Invalid value: ${JSON.stringify(value)}: ${says}`),
+    ),
+  ];
+  if (faults.length > 0) throw badRequest(`unable to parse requirement: ${inBrackets(faults)}`);
+}
+
+const inBrackets = (faults: readonly string[]): string =>
+  faults.length === 1 ? (faults[0] ?? '') : `[${faults.join(', ')}]`;
+
+/** Labels that are no integers are neither greater nor less. */
+function compileComparison(key: string, operator: '<' | '>', value: string): LabelPredicate {
+  if (!INTEGER.test(value))
+    throw badRequest(
+      `unable to parse requirement: values[0]: Invalid value: ${JSON.stringify(value)}: for 'Gt', 'Lt' operators, the value must be an integer`,
+    );
+  const bound = BigInt(value);
+  return ({ [key]: label = '' }) =>
+    INTEGER.test(label) && (operator === '<' ? BigInt(label) < bound : BigInt(label) > bound);
 }
 
 /** Undefined for an empty selector, which selects everything. Throws BadRequest. */

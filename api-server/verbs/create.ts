@@ -47,7 +47,7 @@ export async function createObject(call: Call, proposed: ApiObject, options: Wri
   const { generateName } = proposed.metadata;
   const generated = !proposed.metadata.name && generateName !== undefined && generateName !== '';
   requireLasting(call);
-  await requireNamespace(call);
+  await requireNamespace(call, proposed.metadata.name || generateName || '');
   if (target.verb !== 'create') services.authorizer.require(call.identity, creationOf(call));
   const cache = services.store.cache(definition);
   // What is written is completed in place; another attempt begins with what was proposed.
@@ -83,7 +83,7 @@ function requireLasting({ definition }: Call): void {
 }
 
 /** An object can be made only in a namespace that exists and is not on its way out. */
-async function requireNamespace(call: Call): Promise<void> {
+async function requireNamespace(call: Call, name: string): Promise<void> {
   const { definition, services, target } = call;
   if (!definition.namespaced) return;
   const namespaces = services.registry.byResource('', 'v1', 'namespaces');
@@ -96,7 +96,7 @@ async function requireNamespace(call: Call): Promise<void> {
   if (entry.fields['status.phase'] === 'Terminating') {
     throw forbidden(
       definition,
-      target.name,
+      name,
       `unable to create new content in namespace ${target.namespace} because it is being terminated`,
       [
         {

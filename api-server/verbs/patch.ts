@@ -4,13 +4,13 @@
  */
 import type { ApiObject, ResourceDefinition, Schema } from '../../api-schemas/schema.ts';
 import { asObject, contentTypeOf, fieldValidationOf, readBody, type FieldValidation, type Undecoded } from '../body.ts';
-import { keyOf, managerOf, spokenIn, type Call, type KindSchema } from '../call.ts';
+import { apiVersionOf, keyOf, managerOf, spokenIn, type Call, type KindSchema } from '../call.ts';
 import { conversionOf } from '../conversion/conversions.ts';
 import { parseJson } from '../codec/json.ts';
 import { parseYaml } from '../codec/yaml.ts';
 import { otherVersions } from '../custom-resources/versions.ts';
-import { badRequest, StatusError, unsupportedMediaType } from '../errors.ts';
-import { applyAcrossVersions, applyPatch, type Apply } from '../patch/apply.ts';
+import { badRequest, conflict, StatusError, unsupportedMediaType } from '../errors.ts';
+import { applyAcrossVersions, applyPatch, requireTyped, type Apply } from '../patch/apply.ts';
 import { isObject, kindOf, type JsonObject } from '../patch/json.ts';
 import { jsonPatch, unknownMembers } from '../patch/json-patch.ts';
 import { mergePatch } from '../patch/merge-patch.ts';
@@ -121,7 +121,33 @@ export const applyObject = (
   { value, duplicates }: Pick<Undecoded, 'value' | 'duplicates'>,
   validation: FieldValidation,
 ): Promise<Patched> =>
-  applyConfig(call, () => asObject(call, { value, duplicates, definition: spokenIn(call), validation }));
+  applyConfig(call, () => {
+    const definition = spokenIn(call);
+    if (isObject(value)) requireAppliable(call, value, definition);
+    return asObject(call, { value, duplicates, definition, validation });
+  });
+
+/** What is applied says what it is, and has no field that the kind does not have, however lenient the client is. */
+function requireAppliable({ target }: Call, config: JsonObject, definition: KindSchema): void {
+  const expected = apiVersionOf(definition);
+  const { apiVersion = '', kind = '' } = config as Partial<ApiObject>;
+  if (apiVersion !== expected)
+    throw badRequest(
+      `Incorrect version specified in apply patch. Specified patch version: ${apiVersion}, expected: ${expected}`,
+    );
+  if (kind === '') throw badRequest("Object 'Kind' is missing in the apply patch");
+  if (kind === definition.kind) requireTyped(config, definition.schema, target);
+}
+
+/** Who names a uid means that one object, and must not be given another in its place. */
+function requireNoUid({ definition, target }: Call, { metadata: { uid } }: ApiObject): void {
+  if (uid)
+    throw conflict(
+      definition,
+      target.name,
+      `uid mismatch: the provided object specified uid ${uid}, and no existing object was found`,
+    );
+}
 
 /** The same, of what somebody wants an object of the kind to be. Creates nothing through a subresource. */
 export async function applyConfig(call: Call, read: () => ApiObject): Promise<Patched> {
@@ -157,6 +183,7 @@ export async function applyConfig(call: Call, read: () => ApiObject): Promise<Pa
   };
   if (!services.store.cache(definition).get(entryId(keyOf(call)))) await services.store.current(definition);
   if (!services.store.cache(definition).get(entryId(keyOf(call))) && !target.subresource) {
+    requireNoUid(call, config);
     const { object, managedFields } = await compute(undefined);
     return { entry: await createObject(call, object, { verb: 'apply', managedFields }), created: true };
   }

@@ -139,6 +139,13 @@ t.test('discovery and OpenAPI say when nothing has changed', async (t) => {
   }
 });
 
+t.test('groups stand in the order in which clients look a plural up', async (t) => {
+  const { body } = await api.get('/apis');
+  const groups = body.groups.map(({ name }: Json) => name);
+  t.strictSame(groups.slice(0, 4), ['apps', 'events.k8s.io', 'authentication.k8s.io', 'authorization.k8s.io']);
+  t.equal(groups.at(-1), 'log.reckon.dev', 'and a custom one would stand behind it');
+});
+
 t.test('a Service may become one of any other type', async (t) => {
   const ports = [{ name: 'http', port: 80, protocol: 'TCP' }];
   await api.post(SERVICES, {

@@ -131,7 +131,7 @@ t.test('the life of a namespace', async (t) => {
   t.match((await api.post('/api/v1/namespaces/passing/configmaps', configMap('late'))).body, {
     code: 403,
     reason: 'Forbidden',
-    message: /because it is being terminated/,
+    message: /^configmaps "late" is forbidden: .*because it is being terminated/,
     details: { causes: [{ reason: 'NamespaceTerminating' }] },
   });
   t.equal(

@@ -172,7 +172,7 @@ harmless('a body without an announced length is bounded too, and the refusal arr
 harmless('objects that are not what the route takes', async (t) => {
   const there = deployment('there');
   const cases: readonly [says: string, object: Json, codes: readonly number[], message: RegExp][] = [
-    ['another kind', configMap('there'), [400], /ConfigMap/],
+    ['another kind', configMap('there'), [400], /ConfigMap|patch version: v1, expected: apps\/v1/],
     ['another version', { ...there, apiVersion: 'apps/v9' }, [400], /apps\/v9/],
     ['a kind that is no text', { ...there, kind: 7 }, [400], /7|kind/],
     ['metadata that is a list', { ...there, metadata: [] }, [400], /metadata/],
@@ -181,18 +181,23 @@ harmless('objects that are not what the route takes', async (t) => {
       'labels that are numbers',
       { ...there, metadata: { name: 'there', labels: { a: 1 } } },
       [400],
-      /cannot unmarshal number/,
+      /cannot unmarshal number|labels\.a: expected string, got number/,
     ],
-    ['a spec that is a list', { ...there, spec: [] }, [400], /cannot unmarshal array/],
+    ['a spec that is a list', { ...there, spec: [] }, [400], /cannot unmarshal array|\.spec: expected map, got/],
     [
       'replicas that are text',
       { ...there, spec: { ...there.spec, replicas: 'three' } },
       [400],
-      /cannot unmarshal string.*replicas/,
+      /cannot unmarshal string.*replicas|replicas: expected numeric \(int or float\), got string/,
     ],
     ['replicas beyond 32 bits', { ...there, spec: { ...there.spec, replicas: 2 ** 40 } }, [400], /replicas/],
     ['a fraction', { ...there, spec: { ...there.spec, replicas: 1.5 } }, [400], /replicas/],
-    ['a name that is a number', { ...there, metadata: { name: 7 } }, [400], /cannot unmarshal number/],
+    [
+      'a name that is a number',
+      { ...there, metadata: { name: 7 } },
+      [400],
+      /cannot unmarshal number|name: expected string, got number/,
+    ],
     ['another name', { ...there, metadata: { name: 'other' } }, [400], /does not match the name/],
     ['another namespace', { ...there, metadata: { name: 'there', namespace: 'kube-system' } }, [400], /namespace/],
   ];

@@ -53,8 +53,8 @@ t.test('a paged list is one snapshot, whatever happens between its pages', async
 
 t.test('selectors', async (t) => {
   const path = await space('selected');
-  await api.post(path, configMap('a', {}, { labels: { app: 'web', tier: 'front' } }));
-  await api.post(path, configMap('b', {}, { labels: { app: 'web', tier: 'back' } }));
+  await api.post(path, configMap('a', {}, { labels: { app: 'web', tier: 'front', rank: '1' } }));
+  await api.post(path, configMap('b', {}, { labels: { app: 'web', tier: 'back', rank: '2' } }));
   await api.post(path, configMap('c', {}, { labels: { app: 'db' } }));
   await api.post(path, configMap('d'));
   const selected = async (selector: string) =>
@@ -68,6 +68,8 @@ t.test('selectors', async (t) => {
     ['tier', 'ab'],
     ['!app', 'd'],
     ['app,!tier', 'c'],
+    ['rank>1', 'b'],
+    ['rank<2', 'a'],
     ['', 'abcd'],
   ] as const)
     t.equal(await selected(selector), expected, selector);
@@ -75,6 +77,18 @@ t.test('selectors', async (t) => {
     code: 400,
     message: /unable to parse requirement/,
   });
+  for (const [selector, message] of [
+    ['app!=b_', /^unable to parse requirement: values\[0\]\[app\]: Invalid value: "b_": a valid label must be/],
+    ['-a=b', /^unable to parse requirement: key: Invalid value: "-a": name part must consist of/],
+    ['a in (b_, c_)', /^unable to parse requirement: \[values\[0\]\[a\]: .*, values\[1\]\[a\]: /],
+    ['rank>x', /for 'Gt', 'Lt' operators, the value must be an integer$/],
+  ] as const)
+    for (const method of ['GET', 'DELETE'])
+      t.match(
+        (await api.request(method, `${path}?labelSelector=${encodeURIComponent(selector)}`)).body,
+        { code: 400, message },
+        `${method} ${selector}`,
+      );
   t.strictSame(names(await api.get(`${path}?fieldSelector=metadata.name=b`)), ['b']);
   t.strictSame(names(await api.get(`${path}?fieldSelector=metadata.name!=b`)), ['a', 'c', 'd']);
   t.strictSame(names(await api.get('/api/v1/configmaps?fieldSelector=metadata.namespace=selected')), [

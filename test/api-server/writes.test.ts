@@ -206,6 +206,32 @@ t.test('server-side apply: creates, owns, conflicts, gives up', async (t) => {
     message: /fieldManager: Required value/,
   });
   t.match((await api.patch(`${path}?fieldManager=x`, 'apply', configMap('wrong'))).body, { code: 400 });
+  const { kind: _kind, ...nameless } = configMap('applied');
+  t.match((await api.patch(`${path}?fieldManager=x`, 'apply', nameless)).body, { code: 400, message: /Kind/ });
+  t.match((await api.patch(`${path}?fieldManager=x`, 'apply', { ...configMap('applied'), apiVersion: 'v2' })).body, {
+    code: 400,
+    message: 'Incorrect version specified in apply patch. Specified patch version: v2, expected: v1',
+  });
+  for (const validation of ['Strict', 'Warn', 'Ignore'])
+    t.match(
+      (
+        await api.patch(`${path}?fieldManager=x&fieldValidation=${validation}`, 'apply', {
+          ...configMap('applied'),
+          dta: {},
+        })
+      ).body,
+      {
+        code: 400,
+        message:
+          /^failed to create typed patch object \(\S+; v1, Kind=ConfigMap\): \.dta: field not declared in schema \(did you mean "data"\?\)$/,
+      },
+      validation,
+    );
+  const gone = configMap('gone', {}, { uid: 'a-uid' });
+  t.match((await api.patch(`${path.replace(/applied$/, 'gone')}?fieldManager=x`, 'apply', gone)).body, {
+    code: 409,
+    message: /uid mismatch: the provided object specified uid a-uid, and no existing object was found$/,
+  });
 
   await api.post(DEPLOYMENTS, deployment('applystatus'));
   const status = {

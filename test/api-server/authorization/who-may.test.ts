@@ -379,6 +379,18 @@ t.test("a node's agent keeps to its node", async (t) => {
   });
   const label = { metadata: { labels: { 'a.node-restriction.kubernetes.io/b': 'c' } } };
   t.equal((await api.patch('/api/v1/nodes/n1', 'merge', label, agent)).status, 403);
+  const labelled = (key: string) =>
+    api.patch('/api/v1/nodes/n1', 'merge', { metadata: { labels: { [key]: 'c' } } }, agent);
+  for (const key of ['node-role.kubernetes.io/control-plane', 'a.kubernetes.io/b', 'x.k8s.io/y'])
+    t.match((await labelled(key)).body, { code: 403, message: new RegExp(`is not allowed to modify labels: ${key}$`) });
+  for (const key of [
+    'mine',
+    'example.com/a',
+    'topology.kubernetes.io/zone',
+    'kubelet.kubernetes.io/x',
+    'node.kubernetes.io/y',
+  ])
+    t.equal((await labelled(key)).status, 200, key);
   t.equal((await api.delete('/api/v1/nodes/n1', agent)).status, 403);
 
   const uses = (secret: string) => ({ env: [{ name: 'A', valueFrom: { secretKeyRef: { name: secret, key: 'a' } } }] });

@@ -221,6 +221,34 @@ t.test('defaulted and foreign fields inside what stays are not removed', async (
   );
 });
 
+t.test('an empty map that is applied again stays, with what defaulting put into it', async (t) => {
+  const schema: Schema = {
+    type: 'object',
+    'x-kubernetes-preserve-unknown-fields': true,
+    properties: {
+      spec: {
+        type: 'object',
+        properties: {
+          k: { type: 'string' },
+          storage: { type: 'object', properties: { size: { type: 'string' } } },
+        },
+      },
+    },
+  };
+  const config = { ...configMap({}), spec: { k: 'v', storage: {} } } as unknown as ApiObject;
+  let live = applied(schema, undefined, { config, manager: 'm' });
+  const defaulted = { k: 'v', storage: { size: '1Gi' } };
+  for (let turn = 0; turn < 3; turn++) {
+    live = stored({ ...live, spec: defaulted }, live.metadata.managedFields as ManagedFieldsEntry[]);
+    live = applied(schema, live, { config, manager: 'm' });
+    t.same(live['spec'], defaulted);
+  }
+  const filled = { ...config, spec: { k: 'v', storage: { size: '2Gi' } } };
+  live = applied(schema, live, { config: filled, manager: 'm' });
+  live = applied(schema, live, { config, manager: 'm' });
+  t.same(live['spec'], { k: 'v', storage: {} }, 'what was applied into it goes');
+});
+
 t.test('lists: atomic ones are replaced, sets join, keyed ones merge', async (t) => {
   const live = written(
     DEPLOYMENT,
@@ -320,7 +348,7 @@ t.test('what cannot be applied is refused before anything is merged', async (t) 
     ],
     [
       configMap({ a: 1 }, { lables: {} }),
-      /errors:\n {2}\.metadata\.lables: field not declared in schema\n {2}\.data\.a: expected string, got number/,
+      /errors:\n {2}\.metadata\.lables: field not declared in schema \(did you mean "labels"\?\)\n {2}\.data\.a: expected string, got number/,
     ],
   ];
   for (const [config, message] of cases)
