@@ -132,7 +132,8 @@ class Document {
 
   #single(definition: ResourceDefinition): Record<string, unknown> {
     const answer = this.components.of(definition.schema);
-    return this.#methods(definition, definition.verbs, answer);
+    const verbs = definition.verbs.filter((verb) => verb !== 'create');
+    return this.#methods(definition, verbs, answer);
   }
 
   #subresource(definition: ResourceDefinition, { verbs, kind, group, version }: Subresource): Record<string, unknown> {

@@ -139,6 +139,14 @@ t.test('discovery and OpenAPI say when nothing has changed', async (t) => {
   }
 });
 
+t.test('OpenAPI offers on an object what the server takes there', async (t) => {
+  const { paths } = (await api.get('/openapi/v3/api/v1')).body;
+  const at = (path: string) => Object.keys(paths[`/api/v1/namespaces/{namespace}/${path}`]).toSorted();
+  t.strictSame(at('pods'), ['delete', 'get', 'parameters', 'post']);
+  t.strictSame(at('pods/{name}'), ['delete', 'get', 'parameters', 'patch', 'put']);
+  t.strictSame(at('pods/{name}/binding'), ['parameters', 'post']);
+});
+
 t.test('groups stand in the order in which clients look a plural up', async (t) => {
   const { body } = await api.get('/apis');
   const groups = body.groups.map(({ name }: Json) => name);
