@@ -18,8 +18,11 @@ interface Plan {
   readonly fields: readonly (readonly [field: string, schema: Schema])[];
 }
 
-/** Lists whose keys Kubernetes lets repeat: one container may name the same port twice, under two names. */
-const MAY_REPEAT = new Set(['io.k8s.api.core.v1.ContainerPort']);
+/** Lists whose keys Kubernetes lets repeat: one container may name the same port twice, under two names; a type may have one rule twice, with two messages. */
+const MAY_REPEAT = new Set([
+  'io.k8s.api.core.v1.ContainerPort',
+  'io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.ValidationRule',
+]);
 const MAX_FAULTS = 100;
 
 const plans = new WeakMap<Schema, Plan>();

@@ -217,4 +217,7 @@ t.test("Kubernetes' functions in CEL", async (t) => {
     ['self.?name.optFlatMap(n, 2).hasValue()', /must come to an optional value/],
   ] as const)
     t.match(faultsOf(crd({ spec: object({}, { 'x-kubernetes-validations': [{ rule }] }) }))[0], why);
+  const twice = [{ rule: "self.name != ''" }, { rule: "self.name != ''", message: 'again' }];
+  const repeated = object({ name: { type: 'string' } }, { 'x-kubernetes-validations': twice });
+  t.strictSame(faultsOf(crd({ spec: repeated })), [], 'a rule may stand twice, with two messages');
 });
