@@ -10,6 +10,7 @@ import {
   objectAt,
   orNone,
   textAt,
+  UNSET,
   type Cell,
   type JsonObject,
 } from './reading.ts';
@@ -46,6 +47,25 @@ function jobCompletions(object: JsonObject): string {
   if (typeof completions === 'number') return `${succeeded}/${completions}`;
   const parallelism = numberAt(object, 'spec', 'parallelism');
   return parallelism > 1 ? `${succeeded}/1 of ${parallelism}` : `${succeeded}/1`;
+}
+
+/** Told by the conditions that hold, the last word first; a Job on its way out comes after one that has come to its end. */
+function jobStatus(object: JsonObject): string {
+  const holds = (type: string): boolean =>
+    at(
+      listAt(object, 'status', 'conditions').find((each) => at(each, 'type') === type),
+      'status',
+    ) === 'True';
+  const ended = ['Complete', 'Failed'].find(holds);
+  if (ended !== undefined) return ended;
+  if (at(object, 'metadata', 'deletionTimestamp') !== undefined) return 'Terminating';
+  return ['Suspended', 'FailureTarget', 'SuccessCriteriaMet'].find(holds) ?? 'Running';
+}
+
+/** As Go prints what may be unset. */
+function shownFlag(value: unknown): string {
+  if (typeof value !== 'boolean') return UNSET;
+  return value ? 'True' : 'False';
 }
 
 function jobDuration(object: JsonObject, nowMs: number): string {
@@ -114,6 +134,7 @@ export const workloadCells: Readonly<Record<string, Cell>> = {
   daemonSetAvailable: count('status', 'numberAvailable'),
   nodeSelector: ({ object }) => formatLabels(objectAt(podTemplate(object), 'spec', 'nodeSelector')),
   controllerOwner: ({ object }) => controllerOwner(object),
+  jobStatus: ({ object }) => jobStatus(object),
   jobCompletions: ({ object }) => jobCompletions(object),
   jobDuration: ({ object, nowMs }) => jobDuration(object, nowMs),
   cronJobActive: ({ object }) => listAt(object, 'status', 'active').length,
@@ -121,7 +142,8 @@ export const workloadCells: Readonly<Record<string, Cell>> = {
     const last = at(object, 'status', 'lastScheduleTime');
     return last === undefined ? NONE : ageOf(last, nowMs);
   },
-  suspend: ({ object }) => at(object, 'spec', 'suspend') === true,
+  cronJobSuspend: ({ object }) => shownFlag(at(object, 'spec', 'suspend')),
+  cronJobTimeZone: ({ object }) => orNone(textAt(object, 'spec', 'timeZone')),
   autoscalerReference: ({ object }) =>
     `${textAt(object, 'spec', 'scaleTargetRef', 'kind')}/${textAt(object, 'spec', 'scaleTargetRef', 'name')}`,
   autoscalerTargets: ({ object }) => autoscalerTargets(object),

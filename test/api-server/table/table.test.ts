@@ -359,9 +359,49 @@ t.test('other kinds', (t) => {
       spec: { completions: 2 },
       status: { succeeded: 1, startTime: '2026-01-01T23:58:00Z' },
     }),
-    { Completions: '1/2', Duration: '2m' },
+    { Status: 'Running', Completions: '1/2', Duration: '2m' },
   );
+  const cronJobs = kind('batch', 'CronJob');
+  t.match(row(cronJobs, { spec: { schedule: '@hourly', suspend: false } }), {
+    Schedule: '@hourly',
+    Timezone: '<none>',
+    Suspend: 'False',
+    Active: 0,
+    'Last Schedule': '<none>',
+    Age: '60s',
+  });
+  t.match(row(cronJobs, { spec: { timeZone: 'Europe/Vienna', suspend: true } }), {
+    Timezone: 'Europe/Vienna',
+    Suspend: 'True',
+  });
+  t.match(row(kind('storage.k8s.io', 'VolumeAttachment'), { status: { attached: false } }), { Attached: false });
   t.match(row(kind('', 'ConfigMap'), { data: { a: '', b: '' }, binaryData: { c: '' } }), { Data: 3 });
+  t.end();
+});
+
+t.test('how far a Job is said to be', (t) => {
+  const definition = kind('batch', 'Job');
+  const shown = definition.columns.filter(({ priority }) => priority === 0).map(({ name }) => name);
+  t.same(shown, ['Name', 'Status', 'Completions', 'Duration', 'Age']);
+  const going = { metadata: { name: 'x', deletionTimestamp: '2026-01-01T00:00:00Z' } };
+  const cases: readonly [holding: readonly string[], more: Json, expected: string][] = [
+    [[], {}, 'Running'],
+    [['SuccessCriteriaMet'], {}, 'SuccessCriteriaMet'],
+    [['SuccessCriteriaMet', 'Complete'], {}, 'Complete'],
+    [['FailureTarget'], {}, 'FailureTarget'],
+    [['FailureTarget', 'Failed'], {}, 'Failed'],
+    [['Suspended'], {}, 'Suspended'],
+    [['Suspended'], going, 'Terminating'],
+    [[], going, 'Terminating'],
+    [['Failed'], going, 'Failed'],
+    [['Complete'], going, 'Complete'],
+  ];
+  for (const [holding, more, expected] of cases) {
+    const conditions = holding.map((type) => ({ type, status: 'True' }));
+    t.equal(row(definition, { ...more, status: { conditions } })['Status'], expected);
+  }
+  const resumed = { status: { conditions: [{ type: 'Suspended', status: 'False' }] } };
+  t.equal(row(definition, resumed)['Status'], 'Running', 'what does not hold is not said');
   t.end();
 });
 
