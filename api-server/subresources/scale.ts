@@ -1,7 +1,7 @@
 /**
  * The scale subresource: one number to set on any kind whose schema says where its replicas stand. https://kubernetes.io/docs/reference/kubernetes-api/autoscaling-resources/scale-v1/
  */
-import type { ApiObject, ScalePaths } from '../../api-schemas/schema.ts';
+import type { ApiObject, Column, ScalePaths } from '../../api-schemas/schema.ts';
 import { asObject, contentTypeOf, fieldValidationOf, readBody, readObject } from '../body.ts';
 import { apiVersionOf, spokenIn, type Call, type KindSchema } from '../call.ts';
 import { parseYaml } from '../codec/yaml.ts';
@@ -41,6 +41,48 @@ function scaleOf(entry: Entry, paths: ScalePaths): ApiObject {
       ...(paths.labelSelectorPath && { selector: selectorText(at(object, paths.labelSelectorPath)) }),
     },
   };
+}
+
+/** What `kubectl get --subresource=scale` shows, of built-in and of custom kinds alike. */
+const COLUMNS: readonly Column[] = [
+  {
+    name: 'Name',
+    type: 'string',
+    format: 'name',
+    priority: 0,
+    description: 'Name of the object, unique among its kind in its namespace.',
+    value: '.metadata.name',
+  },
+  {
+    name: 'Desired',
+    type: 'integer',
+    format: '',
+    priority: 0,
+    description: 'How many replicas are wanted.',
+    value: '.spec.replicas',
+  },
+  {
+    name: 'Available',
+    type: 'integer',
+    format: '',
+    priority: 0,
+    description: 'How many replicas there are.',
+    value: '.status.replicas',
+  },
+  {
+    name: 'Age',
+    type: 'string',
+    format: '',
+    priority: 0,
+    description: 'Time since the object was created.',
+    value: 'cell:age',
+  },
+];
+
+/** The call as one for a Scale, which is what it is answered with whatever the kind of the object. */
+function askingForScale(call: Call, scaleKind: KindSchema): Call {
+  const { custom: _, ...definition } = call.definition;
+  return { ...call, definition: { ...definition, ...scaleKind, columns: COLUMNS } };
 }
 
 /** Throws Invalid. */
@@ -87,7 +129,7 @@ export async function scale(call: Call): Promise<void> {
   const scaleKind: KindSchema = { group: 'autoscaling', version: 'v1', kind: 'Scale', schema };
   const answer = async (found: Entry) => {
     const [entry = found] = await inAskedVersion(definition, [found]);
-    sendObject(call, scaleOf(entry, paths));
+    sendObject(askingForScale(call, scaleKind), scaleOf(entry, paths));
   };
   if (target.verb === 'get') return answer((await findAsked(call)).entry);
 

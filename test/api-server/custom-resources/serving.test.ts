@@ -146,6 +146,10 @@ t.test('status and scale are written by themselves', async (t) => {
   t.match(await api.kubectl('scale ct first --replicas=3'), /scaled/);
   const scale = await api.get(`${path}/scale`);
   t.match(scale.body, { kind: 'Scale', spec: { replicas: 3 }, status: { replicas: 1, selector: 'app=first' } });
+  t.match(
+    await api.kubectl('get ct first --subresource=scale'),
+    /^NAME +DESIRED +AVAILABLE +AGE\nfirst +3 +1 +\d+s\n$/,
+  );
   const scaled = (await api.get(path)).body;
   t.equal(scaled.spec.replicas, 3);
   t.equal(scaled.metadata.generation, 2);
