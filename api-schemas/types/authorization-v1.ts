@@ -3,6 +3,23 @@
  * server and their tests import these interfaces.
  */
 import type { ObjectMetadata } from '../schema.ts';
+import type { FieldSelectorRequirement, LabelSelectorRequirement } from './meta-v1.ts';
+
+/** The field selector that a request is limited by. An authorizer may make use of it; RBAC does not look at it. */
+export interface FieldSelectorAttributes {
+  /** The selector as it stands in the query of a request. For those who cannot take it apart. */
+  rawSelector?: string;
+  /** What must all be so. */
+  requirements?: FieldSelectorRequirement[];
+}
+
+/** The label selector that a request is limited by. An authorizer may make use of it; RBAC does not look at it. */
+export interface LabelSelectorAttributes {
+  /** The selector as it stands in the query of a request. For those who cannot take it apart. */
+  rawSelector?: string;
+  /** What must all be so. */
+  requirements?: LabelSelectorRequirement[];
+}
 
 /** Asks whether somebody may do something in one namespace. */
 export interface LocalSubjectAccessReview {
@@ -30,7 +47,9 @@ export interface NonResourceRule {
 }
 
 export interface ResourceAttributes {
+  fieldSelector?: FieldSelectorAttributes;
   group?: string;
+  labelSelector?: LabelSelectorAttributes;
   name?: string;
   namespace?: string;
   resource?: string;

@@ -89,6 +89,16 @@ export interface DeleteOptions {
   propagationPolicy?: 'Background' | 'Foreground' | 'Orphan';
 }
 
+/** A requirement of one field. */
+export interface FieldSelectorRequirement {
+  /** Path of the field, as field selectors name it. */
+  key: string;
+  /** In, NotIn, Exists or DoesNotExist; there may be more. */
+  operator: string;
+  /** Values that it is compared with, for In and NotIn. */
+  values?: string[];
+}
+
 export type FieldsV1 = Record<string, unknown>;
 
 export interface GroupVersionForDiscovery {
