@@ -6,7 +6,14 @@ import type { IncomingMessage } from 'node:http';
 import type { Attributes } from '../authorization/attributes.ts';
 import type { Authorizer } from '../authorization/authorizer.ts';
 import { badRequest } from '../errors.ts';
-import { ANONYMOUS, AUTHENTICATED, serviceAccountGroups, serviceAccountOf, type Identity } from './identity.ts';
+import {
+  ANONYMOUS,
+  AUTHENTICATED,
+  serviceAccountGroups,
+  serviceAccountOf,
+  UNAUTHENTICATED,
+  type Identity,
+} from './identity.ts';
 
 const USER = 'impersonate-user';
 const GROUP = 'impersonate-group';
@@ -42,7 +49,9 @@ export function impersonate(real: Identity, request: IncomingMessage, authorizer
     for (const name of values) need({ group: 'authentication.k8s.io', resource: 'userextras', subresource: key, name });
 
   const own = groups.length === 0 && account ? serviceAccountGroups(account.namespace) : groups;
-  const everybody = user === ANONYMOUS.user ? ANONYMOUS.groups : [AUTHENTICATED];
+  // Who is to be one who shows nothing is not one who has shown something.
+  const known = groups.includes(UNAUTHENTICATED) ? [] : [AUTHENTICATED];
+  const everybody = user === ANONYMOUS.user ? ANONYMOUS.groups : known;
   return {
     user,
     groups: [...new Set([...own, ...everybody])],

@@ -217,6 +217,11 @@ t.test('acting as another', async (t) => {
     'system:serviceaccounts:default',
     'system:authenticated',
   ]);
+  t.match(
+    (await api.post(self, {}, as('jane', { 'impersonate-group': 'system:unauthenticated' }))).body,
+    { code: 403 },
+    'who has shown nothing may not even ask who he is',
+  );
   t.match((await api.get(`${IN_DEFAULT}/pods`, as('jane'))).body, { code: 403, message: /User "jane" cannot list/ });
   t.match(
     (await api.get(`${IN_DEFAULT}/pods`, { ...jane, ...as('admin', { 'impersonate-group': 'system:masters' }) })).body,
