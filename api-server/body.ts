@@ -131,6 +131,8 @@ export function asObject(
   object.apiVersion ||= apiVersion;
   object.kind ||= kind;
   object.metadata ??= { name: '' };
+  const earlier = definition.earlierVersions?.map((each) => apiVersionOf({ ...definition, version: each }));
+  if (earlier?.includes(object.apiVersion)) object.apiVersion = apiVersion;
   if (object.apiVersion !== apiVersion || object.kind !== kind) {
     throw badRequest(
       `the object provided is a ${object.apiVersion} ${object.kind}, the resource takes ${apiVersion} ${kind}`,

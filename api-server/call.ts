@@ -69,7 +69,10 @@ export const spokenIn = ({ spoken, definition }: Pick<Call, 'definition' | 'spok
 export const asSpoken = (call: Call): Call => (call.spoken ? { ...call, definition: call.spoken } : call);
 
 /** What a body must be: a kind, and the schema of it. */
-export type KindSchema = Pick<ResourceDefinition, 'group' | 'version' | 'kind' | 'schema' | 'custom'>;
+export type KindSchema = Pick<ResourceDefinition, 'group' | 'version' | 'kind' | 'schema' | 'custom'> & {
+  /** Of the same shape, and taken for `version`. */
+  readonly earlierVersions?: readonly string[];
+};
 
 /** `apps/v1`, or `v1` in the core group. */
 export const apiVersionOf = ({ group, version }: Pick<ResourceDefinition, 'group' | 'version'>): string =>

@@ -22,6 +22,8 @@ const MAX_RETRIES = 20;
 /** Evictions that the controller has not confirmed; beyond that it is not at work. */
 const MAX_DISRUPTED_PODS = 2_000;
 const UNPROCESSED_RETRY_SECONDS = 10;
+/** Clients that were written before 1.22 name no other. */
+const EARLIER_VERSIONS = ['v1beta1'];
 
 type Budget = PodDisruptionBudget & ApiObject;
 
@@ -31,7 +33,13 @@ export async function eviction(call: Call): Promise<void> {
   const schema = services.registry.type('io.k8s.api.policy.v1.Eviction');
   const budgets = services.registry.byResource('policy', 'v1', 'poddisruptionbudgets');
   if (!schema || !budgets) throw internal('the group policy has no schema');
-  const body = await readObject(call, { group: 'policy', version: 'v1', kind: 'Eviction', schema });
+  const body = await readObject(call, {
+    group: 'policy',
+    version: 'v1',
+    kind: 'Eviction',
+    schema,
+    earlierVersions: EARLIER_VERSIONS,
+  });
   if ((body.metadata.name ||= target.name) !== target.name)
     throw badRequest('name in URL does not match name in Eviction object');
   if (body.metadata.namespace && body.metadata.namespace !== target.namespace)

@@ -52,6 +52,10 @@ t.test('evictions', async (t) => {
         conditions: [{ type: 'Ready' }, { type: 'DisruptionTarget', status: 'True', reason: 'EvictionByEvictionAPI' }],
       },
     });
+    const earlier = { apiVersion: 'policy/v1beta1', kind: 'Eviction', metadata: { name: 'free' } };
+    t.equal((await api.post(`${PODS}/free/eviction?dryRun=All`, earlier)).status, 201, 'in its first version too');
+    const later = { ...earlier, apiVersion: 'policy/v2' };
+    t.equal((await api.post(`${PODS}/free/eviction?dryRun=All`, later)).status, 400);
     t.equal((await evict(api, 'free')).status, 201, 'one that is going is evicted already');
     t.equal((await evict(api, 'nobody')).status, 404);
     const misnamed = await api.post(`${PODS}/free/eviction`, {
