@@ -110,7 +110,7 @@ export interface VolumeAttachment {
   /** What is wanted. */
   spec: VolumeAttachmentSpec;
   /** What was last observed; written by the system, not by users. */
-  status?: VolumeAttachmentStatus;
+  status: VolumeAttachmentStatus;
   [field: string]: unknown;
 }
 

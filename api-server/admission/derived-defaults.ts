@@ -76,6 +76,14 @@ function deploymentStrategy(strategy: JsonObject): void {
   }
 }
 
+function statefulSetSpec(spec: JsonObject): void {
+  spec['updateStrategy'] ??= {};
+  for (const template of asObjects(spec['volumeClaimTemplates'])) {
+    if (isEmpty(template['apiVersion'])) template['apiVersion'] = 'v1';
+    if (isEmpty(template['kind'])) template['kind'] = 'PersistentVolumeClaim';
+  }
+}
+
 function statefulSetStrategy(strategy: JsonObject): void {
   strategy['type'] ??= 'RollingUpdate';
   if (strategy['type'] === 'RollingUpdate') asObject((strategy['rollingUpdate'] ??= {}))['partition'] ??= 0;
@@ -119,8 +127,16 @@ function volume(object: JsonObject): void {
   if (Object.keys(object).every((field) => VOLUME_SETTINGS.has(field))) object['emptyDir'] = {};
 }
 
+/** Go's largest int32. */
+const NO_LIMIT = 2_147_483_647;
+
+/** What only a Job itself gets, not the template of a CronJob that it comes from. Its labels are in `../strategy/jobs.ts`. */
 function job(object: JsonObject): void {
   const spec = asObject(object['spec']);
+  spec['backoffLimit'] ??= spec['backoffLimitPerIndex'] === undefined ? 6 : NO_LIMIT;
+  spec['completionMode'] ??= 'NonIndexed';
+  spec['suspend'] ??= false;
+  spec['manualSelector'] ??= false;
   spec['podReplacementPolicy'] ??= spec['podFailurePolicy'] === undefined ? 'TerminatingOrFailed' : 'Failed';
   if (spec['completions'] === undefined && spec['parallelism'] === undefined) spec['completions'] = 1;
   spec['parallelism'] ??= 1;
@@ -171,6 +187,26 @@ function replicationController(object: JsonObject): void {
   const spec = asObject(object['spec']);
   const labels = asObject(asObject(spec['template'])['metadata'])['labels'];
   if (labels !== undefined) spec['selector'] ??= structuredClone(labels);
+  labelLikeTemplate(object);
+}
+
+/** Who labels pods but not what makes them means both. Kubernetes does so for the kinds that are older than Deployments. */
+export function labelLikeTemplate(object: JsonObject): void {
+  const labels = asObject(asObject(asObject(object['spec'])['template'])['metadata'])['labels'];
+  const metadata = asObject(object['metadata']);
+  if (labels !== undefined && Object.keys(asObject(metadata['labels'])).length === 0)
+    metadata['labels'] = structuredClone(labels);
+}
+
+/** Growing begins at once and takes the faster of its two ways; shrinking may go all the way. Whatever is said stands, the rest is filled in. */
+function scalingBehavior(behavior: JsonObject): void {
+  const up = asObject(behavior['scaleUp']);
+  up['stabilizationWindowSeconds'] ??= 0;
+  up['policies'] ??= [
+    { type: 'Pods', value: 4, periodSeconds: 15 },
+    { type: 'Percent', value: 100, periodSeconds: 15 },
+  ];
+  asObject(behavior['scaleDown'])['policies'] ??= [{ type: 'Percent', value: 100, periodSeconds: 15 }];
 }
 
 export const derivedDefaults: ReadonlyMap<string, Derive> = new Map<string, Derive>([
@@ -186,12 +222,13 @@ export const derivedDefaults: ReadonlyMap<string, Derive> = new Map<string, Deri
   [`${CORE}ReplicationController`, replicationController],
   [`${APPS}DeploymentSpec`, (spec) => void (spec['strategy'] ??= {})],
   [`${APPS}DeploymentStrategy`, deploymentStrategy],
-  [`${APPS}StatefulSetSpec`, (spec) => void (spec['updateStrategy'] ??= {})],
+  [`${APPS}StatefulSetSpec`, statefulSetSpec],
   [`${APPS}StatefulSetUpdateStrategy`, statefulSetStrategy],
   [`${APPS}DaemonSetSpec`, (spec) => void (spec['updateStrategy'] ??= {})],
   [`${APPS}DaemonSetUpdateStrategy`, daemonSetStrategy],
   [`${CORE}LimitRangeItem`, limitRangeItem],
   ['io.k8s.api.batch.v1.Job', job],
+  ['io.k8s.api.autoscaling.v2.HorizontalPodAutoscalerBehavior', scalingBehavior],
   ['io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.CustomResourceDefinition', customResourceDefinition],
   ['io.k8s.api.rbac.v1.RoleBinding', roleRefBinding],
   ['io.k8s.api.rbac.v1.ClusterRoleBinding', roleRefBinding],

@@ -9,6 +9,7 @@ import type { Queue } from '../store/turns.ts';
 import { customResourceDefinitions } from './custom-resource-definitions.ts';
 import { certificateSigningRequests } from './certificate-signing-requests.ts';
 import { ingresses, priorityClasses } from './classes.ts';
+import { daemonSets } from './daemon-sets.ts';
 import { jobs } from './jobs.ts';
 import { namespaces } from './namespaces.ts';
 import { nodes } from './nodes.ts';
@@ -46,6 +47,7 @@ export function makeKinds(options: { services: ServiceRanges }): Kinds {
   const kinds: Readonly<Record<string, Kind>> = {
     ...rbacKinds,
     'apiextensions.k8s.io/customresourcedefinitions': customResourceDefinitions,
+    'apps/daemonsets': daemonSets,
     'batch/jobs': jobs,
     'certificates.k8s.io/certificatesigningrequests': certificateSigningRequests,
     'networking.k8s.io/ingresses': ingresses,

@@ -200,6 +200,8 @@ export async function writeChange(
 async function completeChange(call: Call, entry: Entry, proposed: ApiObject, options: WriteOptions): Promise<Entry> {
   const { definition, services } = call;
   const old = decode(entry);
+  // What has come to have a default since it was written is no change of this write.
+  if (!definition.custom) applyDefaults(old, definition.schema);
   const object = proposed;
   checkPreconditions(call, entry, object);
   keepSystemMetadata(object, old);

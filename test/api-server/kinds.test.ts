@@ -22,6 +22,8 @@ t.test('scale', async (t) => {
     spec: { replicas: 2 },
     status: { replicas: 0, selector: 'app=scaled' },
   });
+  const table = await api.kubectl('get deployment scaled --subresource=scale');
+  t.match(table, /^NAME +DESIRED +AVAILABLE +AGE\nscaled +2 +0 +\d+s\n$/);
   t.equal((await api.put(path, { ...body, spec: { replicas: 4 } })).body.spec.replicas, 4);
   t.match(
     (await api.put(path, { ...body, spec: { replicas: 5 } })).body,
@@ -69,6 +71,68 @@ t.test('server-side apply of a Scale', async (t) => {
   t.match((await apply('many')).body, { code: 400 });
   t.match((await api.patch(path, 'apply', wanted(3))).body, { code: 422, message: /fieldManager/ });
   t.match((await api.patch(`${DEPLOYMENTS}/absent/scale?fieldManager=scaler`, 'apply', wanted(3))).body, { code: 404 });
+});
+
+t.test('what a Job, a CronJob, a StatefulSet and a DaemonSet get', async (t) => {
+  const containers = [{ name: 'c', image: 'i:1' }];
+  const once = { spec: { restartPolicy: 'Never', containers } };
+  const jobs = '/apis/batch/v1/namespaces/default/jobs';
+  const { body: job } = await api.post(jobs, { metadata: { name: 'once' }, spec: { template: once } });
+  const { uid } = job.metadata;
+  const generated = {
+    'batch.kubernetes.io/controller-uid': uid,
+    'batch.kubernetes.io/job-name': 'once',
+    'controller-uid': uid,
+    'job-name': 'once',
+  };
+  t.same(job.metadata.labels, generated);
+  t.same(job.spec.template.metadata.labels, generated);
+  const own = { metadata: { name: 'own', labels: { mine: 'yes' } }, spec: { template: once } };
+  t.same((await api.post(jobs, own)).body.metadata.labels, { mine: 'yes' });
+  const bared = await api.patch(`${jobs}/own`, 'merge', { metadata: { labels: null } });
+  t.match(bared.body.metadata.labels, { 'job-name': 'own' });
+
+  const cronJobs = '/apis/batch/v1/namespaces/default/cronjobs';
+  const hourly = {
+    metadata: { name: 'hourly' },
+    spec: { schedule: '@hourly', jobTemplate: { spec: { template: once } } },
+  };
+  t.same(Object.keys((await api.post(cronJobs, hourly)).body.spec.jobTemplate.spec), ['template']);
+  const indexed = { spec: { jobTemplate: { spec: { completionMode: 'Indexed', completions: 2 } } } };
+  t.equal((await api.patch(`${cronJobs}/hourly`, 'merge', indexed)).status, 200, 'no Job stands yet');
+  const slower = { spec: { jobTemplate: { spec: { template: { spec: { terminationGracePeriodSeconds: 60 } } } } } };
+  t.equal((await api.patch(`${cronJobs}/hourly`, 'merge', slower)).status, 200, 'the next Job is made from it');
+  t.match((await api.patch(`${jobs}/own`, 'merge', { spec: slower.spec.jobTemplate.spec })).body, {
+    code: 422,
+    details: { causes: [{ field: 'spec.template' }] },
+  });
+  t.equal((await api.patch(`${jobs}/own`, 'merge', { spec: { completionMode: 'Indexed' } })).status, 422);
+
+  const labels = { app: 'x' };
+  const spec = { selector: { matchLabels: labels }, template: { metadata: { labels }, spec: { containers } } };
+  const sets = '/apis/apps/v1/namespaces/default/statefulsets';
+  const claims = [
+    { metadata: { name: 'd' }, spec: { accessModes: ['ReadWriteOnce'], resources: { requests: { storage: '1' } } } },
+  ];
+  const stateful = { metadata: { name: 's' }, spec: { ...spec, serviceName: 's', volumeClaimTemplates: claims } };
+  const { body: set } = await api.post(sets, stateful);
+  t.match(set, {
+    spec: { volumeClaimTemplates: [{ kind: 'PersistentVolumeClaim' }] },
+    status: { availableReplicas: 0 },
+  });
+  t.equal((await api.put(`${sets}/s`, stateful)).status, 200, 'sent again without them it is the same');
+
+  const daemons = '/apis/apps/v1/namespaces/default/daemonsets';
+  const counted = 'deprecated.daemonset.template.generation';
+  const daemon = { metadata: { name: 'd' }, spec };
+  t.same((await api.post(daemons, daemon)).body.metadata.annotations, { [counted]: '1' });
+  t.same((await api.put(`${daemons}/d`, daemon)).body.metadata.annotations, { [counted]: '1' });
+  const annotations = { [counted]: '9', own: 'yes' };
+  const changed = await api.patch(`${daemons}/d`, 'merge', {
+    metadata: { annotations },
+    spec: { template: { spec: { terminationGracePeriodSeconds: 1 } } },
+  });
+  t.same(changed.body.metadata.annotations, { [counted]: '2', own: 'yes' });
 });
 
 t.test('binding', async (t) => {
@@ -215,6 +279,24 @@ t.test('reviews are answered, not stored', async (t) => {
     spec: { resourceAttributes: { verb: 'get', resource: 'pods' } },
   });
   t.match(may.body, { spec: { resourceAttributes: { verb: 'get' } }, status: { allowed: true } });
+  const asked = (selectors: object) =>
+    api.post('/apis/authorization.k8s.io/v1/selfsubjectaccessreviews?fieldValidation=Strict', {
+      spec: { resourceAttributes: { verb: 'list', resource: 'pods', ...selectors } },
+    });
+  const requirements = [{ key: 'spec.nodeName', operator: 'In', values: ['n1'] }];
+  const narrowed = { fieldSelector: { requirements }, labelSelector: { rawSelector: 'app=web' } };
+  t.match((await asked(narrowed)).body, {
+    spec: { resourceAttributes: { fieldSelector: { requirements } } },
+    status: { allowed: true },
+  });
+  t.match((await asked({ fieldSelector: { rawSelector: 'a=b', requirements } })).body, {
+    code: 422,
+    details: { causes: [{ field: 'spec.resourceAttributes.fieldSelector.rawSelector' }] },
+  });
+  t.match((await asked({ labelSelector: {} })).body, {
+    code: 422,
+    details: { causes: [{ field: 'spec.resourceAttributes.labelSelector.requirements' }] },
+  });
   t.equal((await api.get('/apis/authentication.k8s.io/v1/selfsubjectreviews')).status, 405);
   t.equal((await api.post('/apis/authentication.k8s.io/v1/selfsubjectreviews', {}, { user: null })).status, 403);
   t.equal(await api.lastSequence(), before);

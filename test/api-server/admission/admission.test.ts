@@ -203,6 +203,94 @@ t.test('defaults', (t) => {
     t.notOk('internalTrafficPolicy' in external);
     t.end();
   });
+
+  t.test('how an autoscaler behaves where only a part of it is said', (t) => {
+    const definition = kind('autoscaling', 'v2', 'HorizontalPodAutoscaler');
+    const behaviorOf = (behavior?: Json): Json => {
+      const { object, faults } = admit(definition, {
+        metadata: { name: 'h', namespace: 'd' },
+        spec: { scaleTargetRef: { kind: 'Deployment', name: 'web' }, maxReplicas: 3, ...(behavior && { behavior }) },
+      });
+      t.same(faults, []);
+      return object['spec'].behavior;
+    };
+    const percent = { type: 'Percent', value: 100, periodSeconds: 15 };
+    const scaleUp = {
+      stabilizationWindowSeconds: 0,
+      selectPolicy: 'Max',
+      policies: [{ type: 'Pods', value: 4, periodSeconds: 15 }, percent],
+    };
+    const scaleDown = { selectPolicy: 'Max', policies: [percent] };
+    const one = [{ type: 'Pods', value: 1, periodSeconds: 60 }];
+    t.equal(behaviorOf(), undefined);
+    t.same(behaviorOf({}), { scaleUp, scaleDown });
+    t.same(behaviorOf({ scaleDown: { stabilizationWindowSeconds: 60 } }), {
+      scaleUp,
+      scaleDown: { ...scaleDown, stabilizationWindowSeconds: 60 },
+    });
+    t.same(behaviorOf({ scaleUp: { policies: one }, scaleDown: { selectPolicy: 'Disabled' } }), {
+      scaleUp: { ...scaleUp, policies: one },
+      scaleDown: { ...scaleDown, selectPolicy: 'Disabled' },
+    });
+    t.end();
+  });
+
+  t.test('a Job, and the template of one', (t) => {
+    const spec = (more: Json = {}): Json => ({
+      ...more,
+      template: { spec: { restartPolicy: 'Never', containers: [{ name: 'c', image: 'i:1' }] } },
+    });
+    const job = (more?: Json): Json =>
+      admit(kind('batch', 'v1', 'Job'), { metadata: { name: 'j', namespace: 'd' }, spec: spec(more) }).object['spec'];
+    t.match(job(), {
+      backoffLimit: 6,
+      completionMode: 'NonIndexed',
+      completions: 1,
+      parallelism: 1,
+      suspend: false,
+      manualSelector: false,
+      podReplacementPolicy: 'TerminatingOrFailed',
+    });
+    t.equal(job({ completions: 2, completionMode: 'Indexed', backoffLimitPerIndex: 1 })['backoffLimit'], 2 ** 31 - 1);
+    const { object, faults } = admit(kind('batch', 'v1', 'CronJob'), {
+      metadata: { name: 'c', namespace: 'd' },
+      spec: { schedule: '@hourly', jobTemplate: { spec: spec() } },
+    });
+    t.same(faults, []);
+    t.match(object['spec'], { concurrencyPolicy: 'Allow', suspend: false });
+    t.same(Object.keys(object['spec'].jobTemplate.spec), ['template']);
+    t.match(object['spec'].jobTemplate.spec.template.spec, { dnsPolicy: 'ClusterFirst' });
+    t.end();
+  });
+
+  t.test('single fields of single kinds', (t) => {
+    const labels = { app: 'web' };
+    const template = { metadata: { labels }, spec: { containers: [{ name: 'c', image: 'i:1' }] } };
+    const controller = (metadata: Json): Json =>
+      admit(kind('', 'v1', 'ReplicationController'), {
+        metadata: { name: 'r', namespace: 'd', ...metadata },
+        spec: { template: structuredClone(template) },
+      }).object;
+    t.match(controller({}), { metadata: { labels }, spec: { selector: labels } });
+    t.same(controller({ labels: {} })['metadata'].labels, labels);
+    t.same(controller({ labels: { own: 'yes' } })['metadata'].labels, { own: 'yes' });
+
+    const claim = { metadata: { name: 'data' }, spec: { accessModes: ['ReadWriteOnce'] } };
+    const set = admit(kind('apps', 'v1', 'StatefulSet'), {
+      metadata: { name: 's', namespace: 'd' },
+      spec: { selector: { matchLabels: labels }, serviceName: 's', template, volumeClaimTemplates: [claim] },
+    }).object;
+    t.match(set, {
+      spec: { volumeClaimTemplates: [{ apiVersion: 'v1', kind: 'PersistentVolumeClaim' }] },
+      status: { replicas: 0, availableReplicas: 0 },
+    });
+    t.match(admit(kind('storage.k8s.io', 'v1', 'CSIDriver'), { metadata: { name: 'd' }, spec: {} }).object, {
+      spec: { seLinuxMount: false },
+    });
+    const attachment = { metadata: { name: 'a' }, spec: { attacher: 'd', nodeName: 'n', source: {} } };
+    t.same(admit(kind('storage.k8s.io', 'v1', 'VolumeAttachment'), attachment).object['status'], { attached: false });
+    t.end();
+  });
   t.end();
 });
 
