@@ -50,6 +50,8 @@ async function readOptions(call: Call): Promise<DeleteOptions> {
   const options = { ...(body as DeleteOptions) } as { -readonly [K in keyof DeleteOptions]: DeleteOptions[K] };
   const grace = call.query.get('gracePeriodSeconds');
   if (grace !== null) options.gracePeriodSeconds = Number(grace);
+  // Less than none is the least there is.
+  if (typeof options.gracePeriodSeconds === 'number' && options.gracePeriodSeconds < 0) options.gracePeriodSeconds = 1;
   const policy = call.query.get('propagationPolicy');
   if (policy !== null) options.propagationPolicy = policy;
   if (call.query.has('orphanDependents')) options.orphanDependents = isTrue(call.query.get('orphanDependents'));

@@ -68,6 +68,7 @@ t.test('delete: preconditions, finalizers, grace', async (t) => {
     5,
     'longer is not',
   );
+  t.equal((await api.delete(`${PODS}/bound?gracePeriodSeconds=-1`)).body.metadata.deletionGracePeriodSeconds, 1);
   t.equal((await api.delete(`${PODS}/bound`, { body: { gracePeriodSeconds: 0 } })).status, 200);
   t.equal((await api.get(`${PODS}/bound`)).status, 404);
 });
