@@ -71,13 +71,13 @@ export interface RoleBinding {
 export interface RoleRef {
   /** Kind of the object. */
   kind: string;
-  apiGroup: string;
+  apiGroup: 'rbac.authorization.k8s.io';
   name: string;
 }
 
 export interface Subject {
   /** Kind of the object. */
-  kind: 'Group' | 'ServiceAccount' | 'User';
+  kind: 'ServiceAccount' | 'User' | 'Group';
   apiGroup?: string;
   name: string;
   namespace?: string;

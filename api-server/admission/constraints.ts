@@ -4,7 +4,7 @@
  */
 import type { Schema } from '../../api-schemas/schema.ts';
 import { celFaults, CelValues, prepareRules } from './cel-rules.ts';
-import { duplicate, type Fault } from './fault.ts';
+import { duplicate, isBare, type Fault } from './fault.ts';
 import { rules } from './rules/catalogue.ts';
 import { sameJson, type Rule } from './rules/rule.ts';
 import { specialType } from './scalar-kinds.ts';
@@ -56,12 +56,20 @@ export function validateConstraints(
   const findings: Findings = { exact: [], general: [], sound: known.length === 0, values: new CelValues(custom) };
   walk({ value: object, old, schema, path: '' }, findings, skip);
   if (findings.exact.length === 0 && findings.general.length === 0) return [];
-  const exact = findings.exact.filter(({ field }) => !known.some((fault) => fault.field === field));
+  const exact = findings.exact.filter(
+    (found) => !known.some((fault) => fault.field === found.field && !saysMore(found, fault)),
+  );
   // A general complaint about what an exact one points into says nothing new.
   const told = [...known, ...exact];
-  const general = findings.general.filter(({ field }) => !told.some((fault) => isAtOrBelow(fault.field, field)));
+  const general = findings.general.filter(
+    (found) => !told.some((fault) => isAtOrBelow(fault.field, found.field) && !saysMore(found, fault)),
+  );
   return [...exact, ...general];
 }
+
+/** That something is required, and why. */
+const saysMore = (found: Fault, known: Fault): boolean =>
+  found.reason === 'FieldValueRequired' && !isBare(found) && found.field === known.field && isBare(known);
 
 const isAtOrBelow = (field: string, above: string): boolean =>
   field === above || (field.startsWith(above) && (field[above.length] === '.' || field[above.length] === '['));

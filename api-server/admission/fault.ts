@@ -36,6 +36,9 @@ export const required = (field: string, detail = ''): Fault => ({
   field,
 });
 
+/** What structure says of something that is not there; a rule that says what it is there for is asked instead. */
+export const isBare = ({ message }: Fault): boolean => message === 'Required value';
+
 export const invalid = (field: string, value: unknown, detail: string): Fault => ({
   reason: 'FieldValueInvalid',
   message: `Invalid value: ${show(value)}: ${detail}`,

@@ -49,7 +49,13 @@ export const qualifiedName: Check = (value) => {
 export const portNumber = (value: unknown): string[] =>
   typeof value === 'number' && value >= 1 && value <= 65_535 ? [] : ['must be between 1 and 65535, inclusive'];
 
-const byFormat = new Map<string, Check>();
+/** What a step of a path may be called, each fault of it apart. */
+export const pathSegment: Check = (value) => {
+  if (value === '.' || value === '..') return [`may not be '${value}'`];
+  return ['/', '%'].filter((sign) => value.includes(sign)).map((sign) => `may not contain '${sign}'`);
+};
+
+const byFormat = new Map<string, Check>([['path-segment', pathSegment]]);
 
 /** The check for a format by its name; undefined when there is none. */
 export function formatCheck(name: string): Check | undefined {

@@ -5,7 +5,7 @@
 import type { ApiObject, ResourceDefinition } from '../../api-schemas/schema.ts';
 import { customFaults } from '../custom-resources/structure.ts';
 import { prepareConstraints, validateConstraints } from './constraints.ts';
-import type { Fault } from './fault.ts';
+import { isBare, type Fault } from './fault.ts';
 import { validateMetadata } from './metadata.ts';
 import { prepareStructure, validateStructure } from './structure.ts';
 
@@ -33,7 +33,8 @@ export function validate(
   const faults = [...validateMetadata(object, old, definition), ...structure];
   const skip = options.subresource === 'status' ? STATUS_ONLY : WITHOUT_METADATA;
   const more = validateConstraints(object, schema, { old, skip, custom: custom !== undefined, known: faults });
-  return [...faults, ...more].slice(0, MAX_FAULTS);
+  const told = new Set(more.filter(({ reason }) => reason === 'FieldValueRequired').map(({ field }) => field));
+  return [...faults.filter((fault) => !isBare(fault) || !told.has(fault.field)), ...more].slice(0, MAX_FAULTS);
 }
 
 /** Compiles what a kind's first write would otherwise wait for: some tens of milliseconds, once. */

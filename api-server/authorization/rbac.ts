@@ -112,13 +112,12 @@ export class Rbac {
     if (!rules) return;
     for (const subject of subjects) {
       const index = subject.kind === 'Group' ? this.#groups : this.#users;
-      const id =
-        subject.kind === 'ServiceAccount'
-          ? serviceAccountUser(subject.namespace ?? namespace, subject.name)
-          : subject.name;
+      // A binding's neighbour needs no namespace of its own.
+      const home = subject.namespace || namespace;
+      const id = subject.kind === 'ServiceAccount' ? serviceAccountUser(home, subject.name) : subject.name;
       const held = index.get(id) ?? { everywhere: [], within: new Map<string, Grant[]>() };
       index.set(id, held);
-      const because = `RBAC: allowed by ${namespace === '' ? 'ClusterRoleBinding' : 'RoleBinding'} "${entry.key.name}${namespace === '' ? '' : `/${namespace}`}" of ${roleRef.kind} "${roleRef.name}" to ${subject.kind} "${subject.kind === 'ServiceAccount' ? `${subject.name}/${subject.namespace ?? namespace}` : subject.name}"`;
+      const because = `RBAC: allowed by ${namespace === '' ? 'ClusterRoleBinding' : 'RoleBinding'} "${entry.key.name}${namespace === '' ? '' : `/${namespace}`}" of ${roleRef.kind} "${roleRef.name}" to ${subject.kind} "${subject.kind === 'ServiceAccount' ? `${subject.name}/${home}` : subject.name}"`;
       const grant = { rules, because };
       if (namespace === '') held.everywhere.push(grant);
       else held.within.set(namespace, [...(held.within.get(namespace) ?? []), grant]);

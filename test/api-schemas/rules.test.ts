@@ -323,7 +323,6 @@ const refusedOnCreate: readonly Case[] = [
   ['PersistentVolumeClaim', 'spec.resources', {}, 'spec.resources: storage must be requested'],
   ['PersistentVolume', 'spec.hostPath', undefined, 'spec: must specify a volume type'],
   ['Node', 'spec.taints.1.effect', 'NoSchedule', 'spec.taints: taints must be unique'],
-  ['RoleBinding', 'subjects.0.namespace', undefined, 'subjects[0].namespace: a ServiceAccount needs a namespace'],
   ['PodDisruptionBudget', 'spec.maxUnavailable', 1, 'spec: minAvailable and maxUnavailable cannot be both set'],
   ['HorizontalPodAutoscaler', 'spec.minReplicas', 4, 'spec.maxReplicas: must be greater'],
   ['Ingress', 'spec.rules', [], 'spec: either `defaultBackend` or `rules`'],

@@ -4,10 +4,12 @@
  */
 import { customResourceDefinition } from '../../custom-resources/definition-rules.ts';
 import { configMap, namespaceSpec, secret } from './configuration.ts';
+import { job, jobSpec, jobTemplateSpec } from './jobs.ts';
 import { labelSelector } from './label-selector.ts';
 import { podSpec, podTemplate } from './pod-spec.ts';
 import { podUpdate } from './pod-update.ts';
 import { limitRangeItem, resourceQuotaSpec } from './quotas.ts';
+import { clusterRole, clusterRoleBinding, role, roleBinding } from './rbac.ts';
 import type { Rule } from './rule.ts';
 import { endpointSlice, serviceSpec } from './services.ts';
 import { claimSpec, persistentVolumeSpec } from './storage.ts';
@@ -15,7 +17,6 @@ import {
   cronJobSpec,
   daemonSetSpec,
   deploymentSpec,
-  jobSpec,
   replicaSetSpec,
   replicationControllerSpec,
   statefulSetSpec,
@@ -39,8 +40,14 @@ export const rules: ReadonlyMap<string, Rule> = new Map<string, Rule>([
   ['io.k8s.api.apps.v1.ReplicaSetSpec', replicaSetSpec],
   ['io.k8s.api.apps.v1.StatefulSetSpec', statefulSetSpec],
   ['io.k8s.api.apps.v1.DaemonSetSpec', daemonSetSpec],
+  ['io.k8s.api.batch.v1.Job', job],
   ['io.k8s.api.batch.v1.JobSpec', jobSpec],
+  ['io.k8s.api.batch.v1.JobTemplateSpec', jobTemplateSpec],
   ['io.k8s.api.batch.v1.CronJobSpec', cronJobSpec],
   ['io.k8s.api.discovery.v1.EndpointSlice', endpointSlice],
+  ['io.k8s.api.rbac.v1.ClusterRole', clusterRole],
+  ['io.k8s.api.rbac.v1.ClusterRoleBinding', clusterRoleBinding],
+  ['io.k8s.api.rbac.v1.Role', role],
+  ['io.k8s.api.rbac.v1.RoleBinding', roleBinding],
   ['io.k8s.apimachinery.pkg.apis.meta.v1.LabelSelector', labelSelector],
 ]);

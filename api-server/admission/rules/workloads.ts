@@ -34,13 +34,13 @@ function selectorFaults({ value: spec, old, path }: Visit): Fault[] {
   return faults;
 }
 
-function restartFaults({ value: spec, path }: Visit, allowed: readonly string[]): Fault[] {
+function restartFaults({ value: spec, path }: Visit): Fault[] {
   const template = objectAt(objectAt(spec['template'])['spec']);
   const policy = textAt(template['restartPolicy']);
   const faults: Fault[] = [];
-  if (policy !== '' && !allowed.includes(policy))
-    faults.push(notSupported(below(path, 'template.spec.restartPolicy'), policy, allowed));
-  if (allowed[0] === 'Always' && template['activeDeadlineSeconds'] !== undefined) {
+  if (policy !== '' && policy !== 'Always')
+    faults.push(notSupported(below(path, 'template.spec.restartPolicy'), policy, ['Always']));
+  if (template['activeDeadlineSeconds'] !== undefined) {
     faults.push(
       forbidden(
         below(path, 'template.spec.activeDeadlineSeconds'),
@@ -80,7 +80,7 @@ function countFaults(settings: JsonObject, path: string, field: string, max100: 
 
 export const deploymentSpec: Rule = (visit) => {
   const { value: spec, path, report } = visit;
-  report(...selectorFaults(visit), ...restartFaults(visit, ['Always']));
+  report(...selectorFaults(visit), ...restartFaults(visit));
   report(...notNegative(spec, path, 'replicas', 'minReadySeconds', 'revisionHistoryLimit', 'progressDeadlineSeconds'));
   const { minReadySeconds = 0, progressDeadlineSeconds } = spec as {
     minReadySeconds?: number;
@@ -115,7 +115,7 @@ function rollingUpdateFaults(settings: JsonObject, path: string, zeroWith: strin
 export const replicaSetSpec: Rule = (visit) => {
   visit.report(
     ...selectorFaults(visit),
-    ...restartFaults(visit, ['Always']),
+    ...restartFaults(visit),
     ...notNegative(visit.value, visit.path, 'replicas', 'minReadySeconds'),
   );
 };
@@ -124,7 +124,7 @@ export const daemonSetSpec: Rule = (visit) => {
   const { value: spec, path, report } = visit;
   report(
     ...selectorFaults(visit),
-    ...restartFaults(visit, ['Always']),
+    ...restartFaults(visit),
     ...notNegative(spec, path, 'minReadySeconds', 'revisionHistoryLimit'),
   );
   const strategy = objectAt(spec['updateStrategy']);
@@ -142,27 +142,8 @@ export const statefulSetSpec: Rule = (visit) => {
   const { value: spec, path, report } = visit;
   report(
     ...selectorFaults(visit),
-    ...restartFaults(visit, ['Always']),
+    ...restartFaults(visit),
     ...notNegative(spec, path, 'replicas', 'minReadySeconds', 'revisionHistoryLimit'),
-  );
-};
-
-export const jobSpec: Rule = (visit) => {
-  const { value: spec, path, report } = visit;
-  report(...restartFaults(visit, ['OnFailure', 'Never']));
-  const policy = objectAt(objectAt(spec['template'])['spec'])['restartPolicy'];
-  if (policy === undefined)
-    report(required(below(path, 'template.spec.restartPolicy'), 'valid values: "OnFailure", "Never"'));
-  report(
-    ...notNegative(
-      spec,
-      path,
-      'parallelism',
-      'completions',
-      'activeDeadlineSeconds',
-      'backoffLimit',
-      'ttlSecondsAfterFinished',
-    ),
   );
 };
 
