@@ -55,7 +55,16 @@ export const pathSegment: Check = (value) => {
   return ['/', '%'].filter((sign) => value.includes(sign)).map((sign) => `may not contain '${sign}'`);
 };
 
-const byFormat = new Map<string, Check>([['path-segment', pathSegment]]);
+const checkWildcard = checked('wildcard-dns-1123-subdomain', SUBDOMAIN_LENGTH);
+
+/** A host, or all hosts of a domain. */
+export const wildcardSubdomain: Check = (value) =>
+  value === '' ? [] : (value.includes('*') ? checkWildcard : dns1123Subdomain)(value);
+
+const byFormat = new Map<string, Check>([
+  ['path-segment', pathSegment],
+  ['wildcard-dns-1123-subdomain', wildcardSubdomain],
+]);
 
 /** The check for a format by its name; undefined when there is none. */
 export function formatCheck(name: string): Check | undefined {

@@ -1,41 +1,5 @@
-/** What the rules of the lesser kinds say of a whole object, by the words that Kubernetes has for it: a table of one change each to an object that is right. */
-import t from 'tap';
-import { loadRegistry } from '../../api-schemas/registry.ts';
-import type { ApiObject } from '../../api-schemas/schema.ts';
-import { applyDefaults } from '../../api-server/admission/defaults.ts';
-import { pruneUnknown } from '../../api-server/admission/prune.ts';
-import { validate } from '../../api-server/admission/validate.ts';
-
-type Json = Record<string, unknown>;
-
-const registry = loadRegistry();
-
-/** `field: message` of everything that is wrong. */
-function faultsOf(object: Json, old?: Json): string[] {
-  const [apiVersion, kind] = [String(object['apiVersion']), String(object['kind'])];
-  const [group, version] = apiVersion.includes('/') ? apiVersion.split('/') : ['', apiVersion];
-  const definition = registry.byKind(group ?? '', version ?? '', kind);
-  if (!definition) throw new Error(`no kind ${kind}`);
-  for (const each of old ? [object, old] : [object]) {
-    const { unknown, mistyped } = pruneUnknown(each, definition.schema);
-    if (unknown.length + mistyped.length > 0) throw new Error([...unknown.map(({ path }) => path), ...mistyped].join());
-    applyDefaults(each, definition.schema);
-  }
-  return validate(object as unknown as ApiObject, old as unknown as ApiObject | undefined, definition).map(
-    ({ field, message }) => `${field}: ${message}`,
-  );
-}
-
-/** Writes a value at a path such as `spec.ports.0.name`; undefined removes what is there. */
-function change(object: Json, path: string, value: unknown): Json {
-  const copy = structuredClone(object);
-  const steps = path.split(' ');
-  const last = steps.pop() ?? '';
-  const parent = steps.reduce<Json>((node, step) => (node[step] ??= {}) as Json, copy);
-  if (value === undefined) delete parent[last];
-  else parent[last] = value;
-  return copy;
-}
+/** What the rules of Roles, bindings and Jobs say, by the words that Kubernetes has for it. */
+import { proveRules, type Case, type Json } from './prove-rules.ts';
 
 const RBAC = 'rbac.authorization.k8s.io';
 const clustered = { name: 'x', uid: 'u' };
@@ -73,8 +37,6 @@ const good: Readonly<Record<string, Json>> = {
     spec: { schedule: '* * * * *', jobTemplate: { spec: { template: { spec: podSpec } } } },
   },
 };
-
-type Case = readonly [kind: string, path: string, value: unknown, ...expected: string[]];
 
 const cases: readonly Case[] = [
   [
@@ -249,20 +211,4 @@ const cases: readonly Case[] = [
   ],
 ];
 
-const of = (kind: string): Json => ({ kind, ...structuredClone(good[kind]) });
-
-t.test('what is right is created, and updated to the same', async (t) => {
-  for (const kind of Object.keys(good)) {
-    t.same(faultsOf(of(kind)), [], kind);
-    t.same(faultsOf(of(kind), of(kind)), [], kind);
-  }
-});
-
-t.test('what is wrong is told in full', async (t) => {
-  for (const [kind, path, value, ...expected] of cases)
-    t.same(
-      faultsOf(change(of(kind), path, value)).sort(),
-      [...expected].sort(),
-      `${kind} ${path} = ${JSON.stringify(value)}`,
-    );
-});
+proveRules(good, cases);

@@ -6,6 +6,7 @@ import { customResourceDefinition } from '../../custom-resources/definition-rule
 import { configMap, namespaceSpec, secret } from './configuration.ts';
 import { job, jobSpec, jobTemplateSpec } from './jobs.ts';
 import { labelSelector } from './label-selector.ts';
+import { ingressBackend, ingressClassSpec, ipBlock } from './networking.ts';
 import { podSpec, podTemplate } from './pod-spec.ts';
 import { podUpdate } from './pod-update.ts';
 import { limitRangeItem, resourceQuotaSpec } from './quotas.ts';
@@ -45,6 +46,9 @@ export const rules: ReadonlyMap<string, Rule> = new Map<string, Rule>([
   ['io.k8s.api.batch.v1.JobTemplateSpec', jobTemplateSpec],
   ['io.k8s.api.batch.v1.CronJobSpec', cronJobSpec],
   ['io.k8s.api.discovery.v1.EndpointSlice', endpointSlice],
+  ['io.k8s.api.networking.v1.IngressBackend', ingressBackend],
+  ['io.k8s.api.networking.v1.IngressClassSpec', ingressClassSpec],
+  ['io.k8s.api.networking.v1.IPBlock', ipBlock],
   ['io.k8s.api.rbac.v1.ClusterRole', clusterRole],
   ['io.k8s.api.rbac.v1.ClusterRoleBinding', clusterRoleBinding],
   ['io.k8s.api.rbac.v1.Role', role],
