@@ -21,7 +21,7 @@ export interface CSIDriver {
 
 export interface CSIDriverSpec {
   attachRequired?: boolean;
-  fsGroupPolicy?: string;
+  fsGroupPolicy?: 'File' | 'None' | 'ReadWriteOnceWithFSType';
   podInfoOnMount?: boolean;
   requiresRepublish?: boolean;
   seLinuxMount?: boolean;

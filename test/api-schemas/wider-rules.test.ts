@@ -40,6 +40,27 @@ const good: Record<string, Json> = {
     metadata: clustered,
     spec: { controller: 'acme.io/foo', parameters: { kind: 'K', name: 'n' } },
   },
+  VolumeAttachment: {
+    apiVersion: 'storage.k8s.io/v1',
+    metadata: clustered,
+    spec: { attacher: 'a.b', nodeName: 'n', source: { persistentVolumeName: 'v' } },
+  },
+  CSINode: {
+    apiVersion: 'storage.k8s.io/v1',
+    metadata: clustered,
+    spec: { drivers: [{ name: 'a.b', nodeID: 'n', allocatable: { count: 1 }, topologyKeys: ['a/b'] }] },
+  },
+  CSIDriver: { apiVersion: 'storage.k8s.io/v1', metadata: clustered, spec: { tokenRequests: [{ audience: '' }] } },
+  CSIStorageCapacity: { apiVersion: 'storage.k8s.io/v1', metadata, storageClassName: 's', capacity: '1Gi' },
+  ControllerRevision: { apiVersion: 'apps/v1', metadata, revision: 1, data: {} },
+  RuntimeClass: {
+    apiVersion: 'node.k8s.io/v1',
+    metadata: clustered,
+    handler: 'h',
+    overhead: { podFixed: { cpu: '1' } },
+  },
+  Secret: { apiVersion: 'v1', metadata, type: 'kubernetes.io/dockerconfigjson', data: { '.dockerconfigjson': 'e30=' } },
+  LimitRange: { apiVersion: 'v1', metadata, spec: { limits: [{ type: 'Pod', max: { cpu: '1' } }] } },
 };
 
 const METRIC = 'spec.metrics[0]';
@@ -65,12 +86,6 @@ const cases: readonly Case[] = [
     'spec.minReplicas: Invalid value: 0: must be greater than or equal to 1',
   ],
   ['HorizontalPodAutoscaler', 'spec maxReplicas', 0, 'spec.maxReplicas: Invalid value: 0: must be greater than 0'],
-  [
-    'HorizontalPodAutoscaler',
-    'spec minReplicas',
-    4,
-    'spec.maxReplicas: Invalid value: 3: must be greater than or equal to `minReplicas`',
-  ],
   [
     'HorizontalPodAutoscaler',
     'spec metrics 0',
@@ -123,7 +138,6 @@ const cases: readonly Case[] = [
     `${PATH}.path: Invalid value: "/a//b/..": must not contain '//'`,
     `${PATH}.path: Invalid value: "/a//b/..": cannot end with '/..'`,
   ],
-  ['Ingress', 'spec rules 0 http paths 0 path', 'x', `${PATH}.path: Invalid value: "x": must be an absolute path`],
   ['Ingress', 'spec rules 0 http paths 0', { ...path, path: '/a//b', pathType: 'ImplementationSpecific' }],
   [
     'Ingress',
@@ -197,6 +211,87 @@ const cases: readonly Case[] = [
     'n',
     "spec.parameters.namespace: Forbidden: `parameters.scope` is set to 'Cluster'",
   ],
+  ['VolumeAttachment', 'spec attacher', '', 'spec.attacher: Required value'],
+  ['VolumeAttachment', 'spec attacher', '_', `spec.attacher: Invalid value: "_": ${SUBDOMAIN}`],
+  [
+    'VolumeAttachment',
+    'spec source',
+    {},
+    'spec.source: Required value: must specify exactly one of inlineVolumeSpec and persistentVolumeName',
+  ],
+  [
+    'VolumeAttachment',
+    'spec source persistentVolumeName',
+    '',
+    'spec.source.persistentVolumeName: Required value: must specify non empty persistentVolumeName',
+  ],
+  ['CSINode', 'spec drivers 0 name', '', 'spec.drivers[0].name: Required value'],
+  ['CSINode', 'spec drivers 0 nodeID', undefined, 'spec.drivers[0].nodeID: Required value'],
+  ['CSINode', 'spec drivers 1', { name: 'a.b', nodeID: 'n' }, 'spec.drivers[1].name: Duplicate value: "a.b"'],
+  [
+    'CSINode',
+    'spec drivers 0 allocatable count',
+    -1,
+    'spec.drivers[0].allocatable.count: Invalid value: -1: must be greater than or equal to 0',
+  ],
+  ['CSINode', 'spec drivers 0 topologyKeys', ['a', 'a'], 'spec.drivers[0]: Duplicate value: "a"'],
+  [
+    'CSIDriver',
+    'spec fsGroupPolicy',
+    'x',
+    'spec.fsGroupPolicy: Unsupported value: "x": supported values: "File", "None", "ReadWriteOnceWithFSType"',
+  ],
+  [
+    'CSIDriver',
+    'spec volumeLifecycleModes',
+    ['x'],
+    'spec.volumeLifecycleModes: Unsupported value: "x": supported values: "Persistent", "Ephemeral"',
+  ],
+  [
+    'CSIDriver',
+    'spec tokenRequests',
+    [{ audience: 'a' }, { audience: 'a' }],
+    'spec.tokenRequests[1].audience: Duplicate value: "a"',
+  ],
+  [
+    'CSIDriver',
+    'spec tokenRequests 0 expirationSeconds',
+    1,
+    'spec.tokenRequests[0].expirationSeconds: Invalid value: 1: may not specify a duration less than 10 minutes',
+  ],
+  ['CSIStorageCapacity', 'storageClassName', '_', `storageClassName: Invalid value: "_": ${SUBDOMAIN}`],
+  ['CSIStorageCapacity', 'capacity', '-1', 'capacity: Invalid value: "-1": must be greater than or equal to 0'],
+  ['ControllerRevision', 'data', undefined, 'data: Required value: data is mandatory'],
+  ['ControllerRevision', 'revision', -1, 'revision: Invalid value: -1: must be greater than or equal to 0'],
+  [
+    'RuntimeClass',
+    'overhead podFixed cpu',
+    '-1',
+    'overhead.limits[cpu]: Invalid value: "-1": must be greater than or equal to 0',
+  ],
+  [
+    'Secret',
+    'data .dockerconfigjson',
+    'eA==',
+    'data[.dockerconfigjson]: Invalid value: "<secret contents redacted>": invalid character \'x\' looking for beginning of value',
+  ],
+  [
+    'Secret',
+    'data .dockerconfigjson',
+    '',
+    'data[.dockerconfigjson]: Invalid value: "<secret contents redacted>": unexpected end of JSON input',
+  ],
+  ['LimitRange', 'spec limits 1', { type: 'Pod' }, 'spec.limits[1].type: Duplicate value: "Pod"'],
 ];
 
-proveRules(good, cases);
+const updates: readonly Case[] = [
+  [
+    'CSINode',
+    'spec drivers 0 nodeID',
+    'm',
+    'CSINodeDriver: Invalid value: {"name":"a.b","nodeID":"m","allocatable":{"count":1},"topologyKeys":["a/b"]}: field is immutable',
+  ],
+  ['CSINode', 'spec drivers', []],
+];
+
+proveRules(good, cases, updates);

@@ -4,12 +4,13 @@
  */
 import { customResourceDefinition } from '../../custom-resources/definition-rules.ts';
 import { configMap, namespaceSpec, secret } from './configuration.ts';
+import { csiDriverSpec, csiNode, podOverhead, volumeAttachmentSpec } from './csi.ts';
 import { job, jobSpec, jobTemplateSpec } from './jobs.ts';
 import { labelSelector } from './label-selector.ts';
 import { ingressBackend, ingressClassSpec, ipBlock } from './networking.ts';
 import { podSpec, podTemplate } from './pod-spec.ts';
 import { podUpdate } from './pod-update.ts';
-import { limitRangeItem, resourceQuotaSpec } from './quotas.ts';
+import { limitRangeItem, limitRangeSpec, resourceQuotaSpec } from './quotas.ts';
 import { clusterRole, clusterRoleBinding, role, roleBinding } from './rbac.ts';
 import type { Rule } from './rule.ts';
 import { endpointSlice, serviceSpec } from './services.ts';
@@ -34,6 +35,7 @@ export const rules: ReadonlyMap<string, Rule> = new Map<string, Rule>([
   ['io.k8s.api.core.v1.ReplicationControllerSpec', replicationControllerSpec],
   ['io.k8s.api.core.v1.ResourceQuotaSpec', resourceQuotaSpec],
   ['io.k8s.api.core.v1.LimitRangeItem', limitRangeItem],
+  ['io.k8s.api.core.v1.LimitRangeSpec', limitRangeSpec],
   ['io.k8s.api.core.v1.ServiceSpec', serviceSpec],
   ['io.k8s.api.core.v1.PersistentVolumeClaimSpec', claimSpec],
   ['io.k8s.api.core.v1.PersistentVolumeSpec', persistentVolumeSpec],
@@ -53,5 +55,9 @@ export const rules: ReadonlyMap<string, Rule> = new Map<string, Rule>([
   ['io.k8s.api.rbac.v1.ClusterRoleBinding', clusterRoleBinding],
   ['io.k8s.api.rbac.v1.Role', role],
   ['io.k8s.api.rbac.v1.RoleBinding', roleBinding],
+  ['io.k8s.api.node.v1.Overhead', podOverhead],
+  ['io.k8s.api.storage.v1.CSIDriverSpec', csiDriverSpec],
+  ['io.k8s.api.storage.v1.CSINode', csiNode],
+  ['io.k8s.api.storage.v1.VolumeAttachmentSpec', volumeAttachmentSpec],
   ['io.k8s.apimachinery.pkg.apis.meta.v1.LabelSelector', labelSelector],
 ]);

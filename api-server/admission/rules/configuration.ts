@@ -49,7 +49,27 @@ export const secret: Rule = ({ value, report }) => {
   if (size > MAX_DATA_BYTES) report(tooLong('data', MAX_DATA_BYTES));
   for (const key of NEEDED.get(textAt(value['type'])) ?? [])
     if (!Object.hasOwn(data, key)) report(required(below('', `data[${key}]`)));
+    else if (key.startsWith('.docker')) report(...registryFaults(textAt(data[key]), `data[${key}]`));
 };
+
+/** Nothing is shown of the value; what is wrong with it is told as Go tells it. */
+function registryFaults(encoded: string, field: string): Fault[] {
+  const fault = (says: string): Fault[] => [invalid(field, '<secret contents redacted>', says)];
+  const text = Buffer.from(encoded, 'base64').toString();
+  try {
+    const value: unknown = JSON.parse(text);
+    if (typeof value === 'object' && !Array.isArray(value)) return [];
+    const type = Array.isArray(value) ? 'array' : typeof value === 'boolean' ? 'bool' : typeof value;
+    return fault(`json: cannot unmarshal ${type} into Go value of type map[string]interface {}`);
+  } catch (cause) {
+    const sign = /^Unexpected token '?(.)'?/u.exec((cause as Error).message)?.[1];
+    return fault(
+      sign === undefined
+        ? 'unexpected end of JSON input'
+        : `invalid character '${sign}' looking for beginning of value`,
+    );
+  }
+}
 
 export const namespaceSpec: Rule = ({ value, path, report }) =>
   report(...finalizerNameFaults(textsAt(value['finalizers']), below(path, 'finalizers'), { standard: true }));

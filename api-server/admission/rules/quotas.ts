@@ -2,7 +2,7 @@
  * Rules for ResourceQuotas and LimitRanges. Keyed to their specs by `catalogue.ts`. Follows `ValidateResourceQuotaSpec` and `ValidateLimitRange` in `pkg/apis/core/validation`.
  */
 import { parseQuantity } from '../../../api-schemas/quantity.ts';
-import { forbidden, invalid, notSupported, required, type Fault } from '../fault.ts';
+import { duplicate, forbidden, invalid, notSupported, required, type Fault } from '../fault.ts';
 import { below, objectAt, objectsAt, textAt, type JsonObject, type Rule } from './rule.ts';
 
 const COUNTED: ReadonlySet<string> = new Set([
@@ -114,6 +114,16 @@ export const resourceQuotaSpec: Rule = ({ value: spec, old, path, report }) => {
 };
 
 const TYPES = ['Container', 'PersistentVolumeClaim', 'Pod'];
+
+/** One item a type. */
+export const limitRangeSpec: Rule = ({ value, path, report }) => {
+  const seen = new Set<string>();
+  for (const [index, item] of objectsAt(value['limits']).entries()) {
+    const type = textAt(item['type']);
+    if (seen.has(type)) report(duplicate(below(below(path, 'limits', index), 'type'), type));
+    seen.add(type);
+  }
+};
 
 export const limitRangeItem: Rule = ({ value: item, path, report }) => {
   const type = textAt(item['type']);
