@@ -127,6 +127,15 @@ t.test('roles give, and what is taken away is gone at once', async (t) => {
   await api.delete(inDefault('rolebindings/jane-reads'));
   t.equal((await api.get(`${IN_DEFAULT}/configmaps`, jane)).status, 403);
 
+  // A service account without a namespace is one of the binding's own.
+  await make(
+    inDefault('rolebindings'),
+    bound('robot-reads', { kind: 'Role', name: 'reader' }, { kind: 'ServiceAccount', name: 'robot' }),
+  );
+  const robot = (namespace: string) => ({ user: `system:serviceaccount:${namespace}:robot|` });
+  t.equal((await api.get(`${IN_DEFAULT}/configmaps`, robot('default'))).status, 200);
+  t.equal((await api.get(`${IN_DEFAULT}/configmaps`, robot('kube-system'))).status, 403);
+
   // A group, and a ClusterRole within one namespace.
   await make(
     inDefault('rolebindings'),
