@@ -19,6 +19,8 @@ export interface Conversion {
   readonly fields?: ReadonlyMap<string, string>;
   /** What a new object of this shape must have beside what the stored one must. */
   newFaults?(object: ApiObject): Fault[];
+  /** What may not change for who speaks this shape. Both objects are in the stored one. */
+  changeFaults?(object: ApiObject, old: ApiObject): Fault[];
 }
 
 const conversions: ReadonlyMap<string, Conversion> = new Map([

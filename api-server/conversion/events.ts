@@ -3,6 +3,7 @@
  */
 import type { ApiObject } from '../../api-schemas/schema.ts';
 import { invalid, required, tooLong, type Fault } from '../admission/fault.ts';
+import { sameJson } from '../admission/rules/rule.ts';
 import type { Conversion } from './conversions.ts';
 
 /** By the newer name. */
@@ -17,6 +18,20 @@ const RENAMED = [
 ] as const;
 
 const REFERENCE_FIELDS = ['kind', 'namespace', 'name', 'uid', 'apiVersion', 'resourceVersion', 'fieldPath'];
+/** All but `series` and metadata, by the names that Kubernetes tells them with. */
+const LASTING = [
+  'involvedObject',
+  'reason',
+  'message',
+  'source',
+  'firstTimestamp',
+  'lastTimestamp',
+  'count',
+  'eventTime',
+  'type',
+  'action',
+  'related',
+] as const;
 const MAX_LENGTHS = { action: 128, reason: 128, reportingInstance: 128, note: 1024 } as const;
 
 function renamed(object: ApiObject, names: readonly (readonly [from: string, to: string])[]): ApiObject {
@@ -46,6 +61,16 @@ export const eventsV1: Conversion = {
     ...REFERENCE_FIELDS.map((field) => [`regarding.${field}`, `involvedObject.${field}`] as const),
     ['reportingController', 'reportingComponent'],
   ]),
+  changeFaults(object, old) {
+    const told = [
+      ...LASTING.map((field) => [field, field] as const),
+      ['reportingController', 'reportingComponent'] as const,
+      ['reportingInstance', 'reportingInstance'] as const,
+    ];
+    return told
+      .filter(([, field]) => !sameJson(object[field], old[field]))
+      .map(([shown, field]) => invalid(shown, object[field], 'field is immutable'));
+  },
   newFaults(object) {
     const faults: Fault[] = [];
     const text = (field: string): string => (typeof object[field] === 'string' ? object[field] : '');

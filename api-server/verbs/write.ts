@@ -9,7 +9,8 @@ import { timestamp as timestampOf } from '../../api-schemas/timestamps.ts';
 import type { GuardError, Plane, Verb } from '../../event-log/event-log.ts';
 import { applyDefaults } from '../admission/defaults.ts';
 import { validate } from '../admission/validate.ts';
-import { isDryRun, keyOf, managerOf, provenance, type Call } from '../call.ts';
+import { isDryRun, keyOf, managerOf, provenance, spokenIn, type Call } from '../call.ts';
+import { conversionOf } from '../conversion/conversions.ts';
 import { asStored, otherVersions } from '../custom-resources/versions.ts';
 import { conflict, invalid, staleWrite } from '../errors.ts';
 import type { FieldSet } from '../patch/field-set.ts';
@@ -39,6 +40,7 @@ export interface WriteOptions {
 
 function check(call: Call, object: ApiObject, old: ApiObject | undefined, { subresource }: WriteOptions): void {
   const faults = validate(object, old, call.definition, isOfStatus(subresource) ? { subresource: 'status' } : {});
+  if (old) faults.push(...(conversionOf(spokenIn(call))?.changeFaults?.(object, old) ?? []));
   if (faults.length > 0)
     throw invalid(call.definition, object.metadata.name || object.metadata.generateName || '', faults);
 }

@@ -42,6 +42,12 @@ t.test('one object in two shapes', { timeout: 60_000 }, async (t) => {
     const again = await api.patch(`${newer}/sold`, 'strategic', { series });
     t.match(again.body, { note: 'it was sold', series });
     t.match((await api.get(`${core}/sold`)).body.series, series);
+    const otherwise = await api.patch(`${newer}/sold`, 'merge', { note: 'it was lost', reportingController: 'x' });
+    t.strictSame(
+      [otherwise.status, otherwise.body.details.causes.map(({ field }: Json) => field)],
+      [422, ['message', 'reportingController']],
+    );
+    t.match(otherwise.body.details.causes[0], { message: 'Invalid value: "it was lost": field is immutable' });
 
     const legacy = {
       apiVersion: 'v1',
