@@ -41,7 +41,7 @@ function change(object: Json, path: string, value: unknown): Json {
 export type Case = readonly [kind: string, path: string, value: unknown, ...expected: string[]];
 
 /** The objects, by kind, are all right; the cases each change one. */
-export function proveRules(
+export function judgeChanges(
   good: Readonly<Record<string, Json>>,
   cases: readonly Case[],
   updates: readonly Case[] = [],

@@ -1,5 +1,5 @@
 /** What the rules of autoscalers, networking, storage and the lesser kinds say, by the words that Kubernetes has for it. */
-import { proveRules, type Case, type Json } from './prove-rules.ts';
+import { judgeChanges, type Case, type Json } from './judged-changes.ts';
 
 const clustered = { name: 'x', uid: 'u' };
 const metadata = { ...clustered, namespace: 'default' };
@@ -294,4 +294,4 @@ const updates: readonly Case[] = [
   ['CSINode', 'spec drivers', []],
 ];
 
-proveRules(good, cases, updates);
+judgeChanges(good, cases, updates);

@@ -1,5 +1,5 @@
 /** What the rules of Roles, bindings and Jobs say, by the words that Kubernetes has for it. */
-import { proveRules, type Case, type Json } from './prove-rules.ts';
+import { judgeChanges, type Case, type Json } from './judged-changes.ts';
 
 const RBAC = 'rbac.authorization.k8s.io';
 const clustered = { name: 'x', uid: 'u' };
@@ -211,4 +211,4 @@ const cases: readonly Case[] = [
   ],
 ];
 
-proveRules(good, cases);
+judgeChanges(good, cases);
