@@ -316,11 +316,8 @@ t.test('in NATS, whoever only reads cannot write or see the keys of Secrets', as
       Object.keys(expected),
       'every command of the page is known here',
     );
-    await Promise.all(
-      written.map(async ([, words = '', what = '']) =>
-        t.match(await run(words, expected[what]), expected[what], words),
-      ),
-    );
+    // One by one: so many that begin at once keep each other waiting for longer than a NATS client does.
+    for (const [, words = '', what = ''] of written) t.match(await run(words, expected[what]), expected[what], words);
   });
 });
 
