@@ -2,7 +2,19 @@
  * Parses YAML bodies as kubectl's own reader does (YAML 1.1: `yes` is true, `0644` is octal; a date stays text, nothing is sexagesimal) and prints objects as YAML. What grows out of
  * aliases, or nests too deep, is refused. Called by `body.ts`, server-side apply and `respond.ts`.
  */
-import { isMap, isScalar, isSeq, LineCounter, parseDocument, stringify, type Document, type Tags } from 'yaml';
+import {
+  Composer,
+  isMap,
+  isScalar,
+  isSeq,
+  Lexer,
+  LineCounter,
+  Parser,
+  stringify,
+  type CST,
+  type Document,
+  type Tags,
+} from 'yaml';
 import { badRequest, StatusError } from '../errors.ts';
 import { MAX_DEPTH } from './depth.ts';
 import { parseJson, type Parsed } from './json.ts';
@@ -10,6 +22,8 @@ import { parseJson, type Parsed } from './json.ts';
 /** How often aliases may be followed: enough for any manifest, too few for a bomb. */
 const MAX_ALIASES = 100;
 const MAX_DUPLICATES = 100;
+/** What the parser has open at the greatest depth: of a map, itself and the value that it is at. */
+const MAX_OPEN = 2 * MAX_DEPTH + 8;
 const OPENING_BRACE = /^\s*\{/;
 
 /** Tags of YAML 1.1 that Go's reader does not know. */
@@ -43,14 +57,7 @@ export function parseYaml(body: Uint8Array, options: { duplicates: boolean }): P
     return { value, duplicates: options.duplicates ? duplicatesOf(document) : [] };
   } catch (cause) {
     if (cause instanceof StatusError) throw cause;
-    throw refused(
-      cause instanceof RangeError
-        ? 'the document nests too deep'
-        : cause instanceof Error
-          ? cause.message
-          : String(cause),
-      cause,
-    );
+    throw refused(cause instanceof Error ? cause.message : String(cause), cause);
   }
 }
 
@@ -59,23 +66,28 @@ const refused = (says: string, cause?: unknown) =>
 
 function parse(text: string): Document.Parsed {
   const lines = new LineCounter();
-  let document: Document.Parsed;
-  try {
-    document = parseDocument(text, {
-      version: '1.1',
-      customTags: asInGo,
-      uniqueKeys: false,
-      lineCounter: lines,
-      prettyErrors: false,
-      logLevel: 'error',
-    });
-  } catch (cause) {
-    throw refused(cause instanceof RangeError ? 'the document nests too deep' : String(cause), cause);
+  const composer = new Composer({ version: '1.1', customTags: asInGo, uniqueKeys: false, logLevel: 'error' });
+  const [document, another] = composer.compose(tokensOf(text, lines), true, text.length);
+  const at = (offset: number): string => `line ${lines.linePos(offset).line}`;
+  const [fault] = document?.errors ?? [];
+  if (fault) throw refused(`${at(fault.pos[0])}: ${fault.message}`);
+  if (another) throw refused(`${at(another.range[0])}: the body must hold one document`);
+  if (!document) throw refused('there is no document');
+  return document;
+}
+
+/**
+ * The tokens of a text, given out only as long as it does not nest too deep. What is made of them is made by recursion, and must never come near the end of the stack: V8 does not throw there where it is about to compile a
+ * regular expression, it ends the process.
+ */
+function* tokensOf(text: string, lines: LineCounter): Generator<CST.Token> {
+  const parser = new Parser(lines.addNewLine);
+  lines.addNewLine(0);
+  for (const lexeme of new Lexer().lex(text)) {
+    yield* parser.next(lexeme);
+    if (parser.stack.length > MAX_OPEN) throw badRequest(`the body nests deeper than ${MAX_DEPTH} levels`);
   }
-  const [fault] = document.errors;
-  if (!fault) return document;
-  const says = fault.code === 'MULTIPLE_DOCS' ? 'the body must hold one document' : fault.message;
-  throw refused(`line ${lines.linePos(fault.pos[0]).line}: ${says}`);
+  yield* parser.end();
 }
 
 function refuseDepth(value: unknown): void {

@@ -55,8 +55,23 @@ t.test('YAML', (t) => {
       .map((name, index) => `${name}: &${name} [${Array(9).fill(`*${'abcdefgh'[index]}`).join(', ')}]`),
   ].join('\n');
   t.throws(() => yaml(bomb), { code: 400 }, 'a thousand million laughs');
-  t.throws(() => yaml('['.repeat(20_000)), { code: 400 });
-  t.throws(() => yaml('- '.repeat(2_000)), { code: 400 });
+  const indented = (depth: number, key: string) =>
+    Array.from({ length: depth }, (_, level) => `${' '.repeat(level)}${key}\n`).join('');
+  for (const [says, nested] of [
+    ['flow lists', (depth: number) => '['.repeat(depth) + ']'.repeat(depth)],
+    ['flow lists that never end', (depth: number) => '['.repeat(depth)],
+    ['flow maps', (depth: number) => `${'{a: '.repeat(depth)}1${'}'.repeat(depth)}`],
+    ['flow maps as keys', (depth: number) => `${'{? '.repeat(depth)}1${'}'.repeat(depth)}`],
+    ['lists', (depth: number) => `${'- '.repeat(depth)}1`],
+    ['indented lists', (depth: number) => `${indented(depth, '-')}${' '.repeat(depth)}1`],
+    ['indented maps', (depth: number) => `${indented(depth, 'a:')}${' '.repeat(depth)}b: 1`],
+    ['keys', (depth: number) => `${'? '.repeat(depth)}1`],
+  ] as const) {
+    t.throws(() => yaml(nested(2_000)), { code: 400 }, says);
+    if (!says.startsWith('indented')) t.throws(() => yaml(nested(20_000)), { code: 400 }, `${says}, even more`);
+    if (/^(flow lists|flow maps|lists|indented lists|indented maps)$/.test(says))
+      t.ok(yaml(nested(250)).value, `${says}: what is allowed is read`);
+  }
   const object = yaml('__proto__: {polluted: 1}\n').value as Record<string, unknown>;
   t.equal(({} as Record<string, unknown>)['polluted'], undefined);
   t.same(Object.keys(object), ['__proto__']);
