@@ -8,6 +8,11 @@ import type { Environment, ParseResult } from '@marcbachmann/cel-js';
 export const MAX_STEPS = 2_000_000;
 /** An expression longer than this is refused. */
 const MAX_EXPRESSION_LENGTH = 32_768;
+/** The library bounds brackets and members, but each operator in a row is one recursion more, too: some 1,700 are the end of the stack, where V8 may end the process. */
+const MAX_OPERATORS = 500;
+/** One that is not closed goes to the end, so that no character is looked at twice. */
+const TEXTS = /"(?:[^"\\]|\\.)*"?|'(?:[^'\\]|\\.)*'?/gs;
+const OPERATORS = /[-+*/%!?]|[<>=&|]+|\bin\b/g;
 
 /** The steps that are left for the rules of one object. */
 export interface Budget {
@@ -42,6 +47,8 @@ const isNode = (value: unknown): value is AstNode =>
 export function compileMetered(expression: string, environment: Environment, resultIs: 'bool' | 'string'): Metered {
   if (expression.length > MAX_EXPRESSION_LENGTH)
     throw new Error(`must be no longer than ${MAX_EXPRESSION_LENGTH} characters`);
+  if ((expression.replace(TEXTS, '').match(OPERATORS)?.length ?? 0) > MAX_OPERATORS)
+    throw new Error(`must have no more than ${MAX_OPERATORS} operators`);
   const parsed: ParseResult = environment.parse(expression);
   const nodes = nodesOf(parsed.ast);
   for (const node of nodes) if (node.op === 'rcall' || node.op === 'call') replaceFunction(node);

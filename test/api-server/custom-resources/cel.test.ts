@@ -217,6 +217,12 @@ t.test("Kubernetes' functions in CEL", async (t) => {
     ['self.?name.optFlatMap(n, 2).hasValue()', /must come to an optional value/],
   ] as const)
     t.match(faultsOf(crd({ spec: object({}, { 'x-kubernetes-validations': [{ rule }] }) }))[0], why);
+  for (const rule of ['!'.repeat(5000) + 'true', '-'.repeat(5000) + '1 == 1', '1' + '+1'.repeat(5000) + ' == 5001'])
+    t.match(
+      faultsOf(crd({ spec: object({}, { 'x-kubernetes-validations': [{ rule }] }) }))[0],
+      /no more than 500 operators/,
+      `${rule.slice(0, 8)}…`,
+    );
   const twice = [{ rule: "self.name != ''" }, { rule: "self.name != ''", message: 'again' }];
   const repeated = object({ name: { type: 'string' } }, { 'x-kubernetes-validations': twice });
   t.strictSame(faultsOf(crd({ spec: repeated })), [], 'a rule may stand twice, with two messages');
