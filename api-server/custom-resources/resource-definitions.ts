@@ -10,19 +10,12 @@ import type {
   CustomResourceDefinitionNames,
   CustomResourceDefinitionVersion,
 } from '../../api-schemas/types/apiextensions-v1.ts';
+import { NAME_COLUMN } from '../table/name-column.ts';
 import { schemaOfKind, type KindSchemas, type SchemaProps } from './schema-of-kind.ts';
 
 const VERBS = ['create', 'delete', 'deletecollection', 'get', 'list', 'patch', 'update', 'watch'];
 const PART_VERBS = ['get', 'patch', 'update'];
 
-const NAME_COLUMN: Column = {
-  name: 'Name',
-  type: 'string',
-  format: 'name',
-  priority: 0,
-  description: 'Name of the object, unique among its kind in its namespace.',
-  value: '.metadata.name',
-};
 /** What a kind without columns of its own shows. */
 const AGE_COLUMN: Column = {
   name: 'Age',

@@ -204,7 +204,7 @@ export const asNull: Emptied = () => null;
 /** As a user would write it. */
 export const asEmpty: Emptied = (container) => (isArray(container) ? [] : {});
 
-/** The value without the fields of a set: containers of it go whole. */
+/** The value without the fields of a set: containers of it go whole, and so do list items of which nothing is left, for they have lost their names. Undefined where nothing is left. */
 export function removeFields(
   value: unknown,
   set: FieldSet,
@@ -221,9 +221,11 @@ function removeFromMap(map: JsonObject, set: FieldSet, schema: Schema | undefine
   const kept: [string, unknown][] = [];
   for (const [name, value] of Object.entries(map)) {
     const doomed = below(set, fieldElement(name));
-    if (!doomed.member) kept.push([name, removeFields(value, doomed, fieldSchema(schema, name), emptied)]);
+    if (doomed.member) continue;
+    const rest = removeFields(value, doomed, fieldSchema(schema, name), emptied);
+    kept.push([name, rest === undefined ? emptied(value as JsonObject) : rest]);
   }
-  return kept.length > 0 ? Object.fromEntries(kept) : emptied(map);
+  return kept.length > 0 ? Object.fromEntries(kept) : undefined;
 }
 
 function removeFromList(
@@ -240,7 +242,10 @@ function removeFromList(
   for (const { element, items } of named.values()) {
     const doomed = below(set, element);
     if (doomed.member) continue;
-    for (const item of items) kept.push(removeFields(item, doomed, shape.items, emptied));
+    for (const item of items) {
+      const rest = removeFields(item, doomed, shape.items, emptied);
+      if (rest !== undefined) kept.push(rest);
+    }
   }
-  return kept.length > 0 ? kept : emptied(list);
+  return kept.length > 0 ? kept : undefined;
 }

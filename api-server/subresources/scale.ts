@@ -10,6 +10,7 @@ import { inAskedVersion } from '../custom-resources/presentation.ts';
 import { sendObject, writtenAllTheSame } from '../respond.ts';
 import { fieldValue, selectorText } from '../store/selectors.ts';
 import { decode, type Entry } from '../store/entry.ts';
+import { NAME_COLUMN } from '../table/name-column.ts';
 import { findAsked } from '../verbs/get.ts';
 import { applyConfig, readPatch } from '../verbs/patch.ts';
 import { changeObject, checkPlace } from '../verbs/update.ts';
@@ -45,14 +46,7 @@ function scaleOf(entry: Entry, paths: ScalePaths): ApiObject {
 
 /** What `kubectl get --subresource=scale` shows, of built-in and of custom kinds alike. */
 const COLUMNS: readonly Column[] = [
-  {
-    name: 'Name',
-    type: 'string',
-    format: 'name',
-    priority: 0,
-    description: 'Name of the object, unique among its kind in its namespace.',
-    value: '.metadata.name',
-  },
+  NAME_COLUMN,
   {
     name: 'Desired',
     type: 'integer',

@@ -9,6 +9,7 @@ import { podCells, podRowConditions } from './cells/pods.ts';
 import { storageCells } from './cells/storage.ts';
 import type { Cell } from './cells/reading.ts';
 import { workloadCells } from './cells/workloads.ts';
+import { NAME_COLUMN } from './name-column.ts';
 import { ageOf } from './human-duration.ts';
 import { findAll } from './json-path.ts';
 
@@ -44,14 +45,7 @@ export const cellNames: readonly string[] = [...CELLS.keys()];
 
 /** Kinds without columns of their own get these. */
 const PLAIN_COLUMNS: readonly Column[] = [
-  {
-    name: 'Name',
-    type: 'string',
-    format: 'name',
-    priority: 0,
-    description: 'Name of the object, unique among its kind in its namespace.',
-    value: '.metadata.name',
-  },
+  NAME_COLUMN,
   {
     name: 'Created At',
     type: 'date',
